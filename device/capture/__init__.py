@@ -1,0 +1,1 @@
+"""Sound and pictures in: ports, and one adapter per source."""

@@ -1,0 +1,157 @@
+"""Configuration files to frozen typed structs: an unknown key is an error, and every limit has a name and a unit.
+
+`load_unit` reads device.toml, `load_gateway` reads gateway.toml. Relative paths count from the file's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from device.errors import ConfigError
+
+PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(gt=0, lt=65536)]
+Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+RuntimeName = Literal["tflite-runtime", "litert"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections."""
+
+
+class LineLimits(Section):
+    """Every bound of the line protocol; the same on units, gateway and offline verifier."""
+
+    message_bytes: PositiveInt = 32_768
+    entries_per_link: PositiveInt = 16
+    links_per_round: PositiveInt = 40
+    units_per_line: PositiveInt = 40
+    rounds_in_memory: PositiveInt = 64
+    backlog_entries: PositiveInt = 7_200
+    hop_timeout_ms: PositiveInt = 60
+    round_period_ms: PositiveInt = 500
+    round_deadline_ms: PositiveInt = 450
+    absent_after_rounds: PositiveInt = 4
+    witness_count: PositiveInt = 2
+    clock_tolerance_ms: PositiveInt = 120_000
+
+
+class Trust(Section):
+    """Files that say who we are and whom we believe. `key` must be readable by its owner alone."""
+
+    key: Path
+    certificate: Path
+    certificate_authority: Path
+    room_authority_key: Path
+    roster: Path
+    policy: Path
+
+
+class Broker(Section):
+    """The room's MQTT broker, reached over mutual TLS."""
+
+    host: str
+    port: Port = 8883
+    keepalive_s: PositiveInt = 15
+    session_expiry_s: PositiveInt = 3_600
+    reconnect_max_s: PositiveInt = 10
+    queue_messages: PositiveInt = 2_000
+
+
+class Capture(Section):
+    """Where sound and pictures come from.
+
+    `microphone` and `camera` are stable names (see `moodline-unit --list-devices`), "none", or "replay", which plays
+    the take in `replay` (a take folder, or a folder of take folders, played in turn).
+    """
+
+    microphone: str
+    camera: str
+    replay: Path | None = None
+    replay_speed: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    replay_loop: bool = True
+    block_ms: PositiveInt = 20
+    ring_seconds: PositiveInt = 6
+    frames_per_second: PositiveInt = 2
+    silent_driver_after_ms: PositiveInt = 2_000
+
+
+class Inference(Section):
+    """The bundle and the runtime. `threads` are per network."""
+
+    bundle: Path | None = None
+    runtime: RuntimeName = "tflite-runtime"
+    threads: PositiveInt = 1
+
+
+class UnitConfig(Section):
+    """device.toml"""
+
+    room: Identifier
+    line: Identifier
+    unit: Identifier
+    desk: str
+    state: Path
+    muted: bool = False
+    trust: Trust
+    broker: Broker
+    capture: Capture
+    inference: Inference = Inference()
+    limits: LineLimits = LineLimits()
+
+
+class Web(Section):
+    """The page and its interface."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    certificate: Path | None = None
+    key: Path | None = None
+    live_clients: PositiveInt = 50
+
+
+class GatewayConfig(Section):
+    """gateway.toml. `opening_key` is the X25519 key that alone opens labels."""
+
+    room: Identifier
+    gateway: Identifier
+    state: Path
+    opening_key: Path
+    trust: Trust
+    broker: Broker
+    web: Web = Web()
+    limits: LineLimits = LineLimits()
+    desks: dict[str, str] = {}
+
+
+Config = TypeVar("Config", UnitConfig, GatewayConfig)
+
+
+def _load(path: Path, kind: type[Config]) -> Config:
+    def decode_path(wanted: type, value: object) -> object:
+        if wanted is Path and isinstance(value, str):
+            return path.parent / Path(value).expanduser()
+        raise TypeError(f"expected {wanted.__name__}, got {type(value).__name__}")
+
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=kind, dec_hook=decode_path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}).",
+            next_step="Provision this box (moodline-provision), or give the right file with --config.",
+        ) from error
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: {error}.", next_step="Correct that entry; see docs/configuration.md.") from error
+
+
+def load_unit(path: Path) -> UnitConfig:
+    """Read device.toml. Raises ConfigError naming the file and the entry."""
+    return _load(path, UnitConfig)
+
+
+def load_gateway(path: Path) -> GatewayConfig:
+    """Read gateway.toml. Raises ConfigError naming the file and the entry."""
+    return _load(path, GatewayConfig)

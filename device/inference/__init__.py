@@ -1,0 +1,1 @@
+"""From features and pictures to a decision: runtime, branches, head, decision."""

@@ -1,0 +1,1 @@
+"""Sans-IO machines of the line protocol and its one verification procedure."""

@@ -1,0 +1,1 @@
+"""Pure wire formats: roster, policy, grant, link, label; envelope (COSE), sealing (HPKE), topics."""

@@ -1,0 +1,1 @@
+"""The unit's way out: outbox (pure) and MQTT."""

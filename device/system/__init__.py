@@ -1,0 +1,1 @@
+"""Adapters of the operating system: clock, durable storage, systemd."""

@@ -1,0 +1,1 @@
+"""What the networks are and what a model bundle promises."""

@@ -1,0 +1,1 @@
+"""Bench and first boot: room authority, identities, roster, certificates, broker configuration."""

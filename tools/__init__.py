@@ -1,0 +1,1 @@
+"""For developers and release people; never installed on a box."""
