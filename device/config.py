@@ -22,7 +22,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of all sections."""
 
 
-class LineLimits(Section):
+class LineLimits(Section, frozen=True, kw_only=True):
     """Every bound of the line protocol; the same on units, gateway and offline verifier."""
 
     message_bytes: PositiveInt = 32_768
@@ -39,7 +39,7 @@ class LineLimits(Section):
     clock_tolerance_ms: PositiveInt = 120_000
 
 
-class Trust(Section):
+class Trust(Section, frozen=True, kw_only=True):
     """Files that say who we are and whom we believe. `key` must be readable by its owner alone."""
 
     key: Path
@@ -50,7 +50,7 @@ class Trust(Section):
     policy: Path
 
 
-class Broker(Section):
+class Broker(Section, frozen=True, kw_only=True):
     """The room's MQTT broker, reached over mutual TLS."""
 
     host: str
@@ -61,7 +61,7 @@ class Broker(Section):
     queue_messages: PositiveInt = 2_000
 
 
-class Capture(Section):
+class Capture(Section, frozen=True, kw_only=True):
     """Where sound and pictures come from.
 
     `microphone` and `camera` are stable names (see `moodline-unit --list-devices`), "none", or "replay", which plays
@@ -79,7 +79,7 @@ class Capture(Section):
     silent_driver_after_ms: PositiveInt = 2_000
 
 
-class Inference(Section):
+class Inference(Section, frozen=True, kw_only=True):
     """The bundle and the runtime. `threads` are per network."""
 
     bundle: Path | None = None
@@ -87,7 +87,7 @@ class Inference(Section):
     threads: PositiveInt = 1
 
 
-class UnitConfig(Section):
+class UnitConfig(Section, frozen=True, kw_only=True):
     """device.toml"""
 
     room: Identifier
@@ -103,7 +103,7 @@ class UnitConfig(Section):
     limits: LineLimits = LineLimits()
 
 
-class Web(Section):
+class Web(Section, frozen=True, kw_only=True):
     """The page and its interface."""
 
     host: str = "127.0.0.1"
@@ -113,7 +113,7 @@ class Web(Section):
     live_clients: PositiveInt = 50
 
 
-class GatewayConfig(Section):
+class GatewayConfig(Section, frozen=True, kw_only=True):
     """gateway.toml. `opening_key` is the X25519 key that alone opens labels."""
 
     room: Identifier
