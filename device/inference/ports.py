@@ -52,3 +52,15 @@ class FaceDetector(Protocol):
     def detect(self, frame: VideoFrame) -> list[FaceBox]:
         """All faces above the detector's threshold, best first."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class BranchOutput:
+    """What one sense says about one window or picture.
+
+    `embedding` is float32, shape (64,). `log_probabilities` is float32, shape (classes of the branch,), natural
+    logarithms after temperature scaling, in the order of `models.contract`'s SPEECH_CLASSES or FACE_CLASSES.
+    """
+
+    embedding: NDArray[np.float32]
+    log_probabilities: NDArray[np.float32]
