@@ -1,0 +1,106 @@
+"""Key files: private ones must belong to their owner alone, and every wrong one is refused by name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from device.errors import ConfigError
+
+KEY_FILE_BYTES: Final = 16_384
+PROVISION_AGAIN: Final = "Provision this box again (moodline-provision)."
+
+
+def check_owner_only(path: Path) -> None:
+    """Raise ConfigError unless the file is a regular one that nobody but its owner may read or write.
+
+    The owner must be the user who runs the program, or root.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).", next_step=PROVISION_AGAIN) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path}: is not a regular file.", next_step=PROVISION_AGAIN)
+    if found.st_mode & 0o077:
+        raise ConfigError(
+            f"{path}: others may use this private key (mode {stat.S_IMODE(found.st_mode):04o}).",
+            next_step=f"Run: chmod 600 {path} (and replace the key if others use this machine).",
+        )
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path}: this private key belongs to another user (uid {found.st_uid}).",
+            next_step=f"Run: chown {os.geteuid()} {path}",
+        )
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(KEY_FILE_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).", next_step=PROVISION_AGAIN) from error
+
+
+def _private_key(path: Path, passphrase: bytes | None) -> object:
+    check_owner_only(path)
+    try:
+        return serialization.load_pem_private_key(_bytes_of(path), password=passphrase)
+    except TypeError as error:  # a passphrase is needed and not given, or given and not needed
+        raise ConfigError(
+            f"{path}: {error}.", next_step="Give --passphrase-file exactly when the key is encrypted."
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        wrong = "is not a private key in PEM form, or the passphrase is wrong"
+        raise ConfigError(f"{path}: {wrong}.", next_step=PROVISION_AGAIN) from error
+
+
+def load_signing_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
+    """The Ed25519 private key of a PEM file (PKCS #8). Raises ConfigError naming the file."""
+    key = _private_key(path, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: is not an Ed25519 key.", next_step=PROVISION_AGAIN)
+    return key
+
+
+def load_opening_key(path: Path) -> X25519PrivateKey:
+    """The gateway's X25519 private key of a PEM file (PKCS #8). Raises ConfigError naming the file."""
+    key = _private_key(path, None)
+    if not isinstance(key, X25519PrivateKey):
+        raise ConfigError(f"{path}: is not an X25519 key.", next_step=PROVISION_AGAIN)
+    return key
+
+
+def load_verifying_key(path: Path) -> Ed25519PublicKey:
+    """The Ed25519 public key of a PEM file, for example the room authority's. Raises ConfigError naming the file."""
+    try:
+        key = serialization.load_pem_public_key(_bytes_of(path))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path}: is not a public key in PEM form.", next_step=PROVISION_AGAIN) from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{path}: is not an Ed25519 public key.", next_step=PROVISION_AGAIN)
+    return key
+
+
+class FileSigner:
+    """Signs with a key that lies in a file; a secure element can take its place behind the same two names."""
+
+    def __init__(self, key_id: str, key: Ed25519PrivateKey) -> None:
+        self._key_id = key_id
+        self._key = key
+
+    @property
+    def key_id(self) -> str:
+        """The signer's name on the roster: unit or gateway id."""
+        return self._key_id
+
+    def sign(self, content: bytes) -> bytes:
+        """Ed25519 signature, 64 bytes."""
+        return self._key.sign(content)
