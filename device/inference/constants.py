@@ -52,10 +52,12 @@ class FusionConstants(Constants, frozen=True, kw_only=True):
     """Log-opinion pool and the temperature of the fused logits.
 
     `log_floor`: log-probabilities are cut here from below, so that one sense can never veto a class.
-    `boredom_from_neutral`: the face network knows no boredom; a bored face counts as a neutral one plus this.
+    `recency`: weight of a token against the next younger one. `boredom_from_neutral`: the face network knows no
+    boredom; a bored face counts as a neutral one plus this.
     """
 
     log_floor: Annotated[float, msgspec.Meta(lt=0)]
+    recency: Annotated[float, msgspec.Meta(gt=0, le=1)]
     boredom_from_neutral: float
     temperature: Positive
 

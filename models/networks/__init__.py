@@ -1,0 +1,1 @@
+"""Network definitions in Keras; training tools alone import them, no box does."""

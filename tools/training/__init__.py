@@ -1,0 +1,1 @@
+"""Training: recordings in, the released bundle out."""
