@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from device.errors import ConfigError
 
+CONFIG_BYTES: Final = 262_144
+
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(gt=0, lt=65536)]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 RuntimeName = Literal["tflite-runtime", "litert"]
 
 
@@ -38,6 +41,12 @@ class LineLimits(Section, frozen=True, kw_only=True):
     witness_count: PositiveInt = 2
     clock_tolerance_ms: PositiveInt = 120_000
 
+    def __post_init__(self) -> None:
+        if self.round_deadline_ms > self.round_period_ms:
+            raise ValueError("`round_deadline_ms` must not be above `round_period_ms`")
+        if self.links_per_round < self.units_per_line:
+            raise ValueError("`links_per_round` must not be below `units_per_line`")
+
 
 class Trust(Section, frozen=True, kw_only=True):
     """Files that say who we are and whom we believe. `key` must be readable by its owner alone."""
@@ -53,7 +62,7 @@ class Trust(Section, frozen=True, kw_only=True):
 class Broker(Section, frozen=True, kw_only=True):
     """The room's MQTT broker, reached over mutual TLS."""
 
-    host: str
+    host: Name
     port: Port = 8883
     keepalive_s: PositiveInt = 15
     session_expiry_s: PositiveInt = 3_600
@@ -68,8 +77,8 @@ class Capture(Section, frozen=True, kw_only=True):
     the take in `replay` (a take folder, or a folder of take folders, played in turn).
     """
 
-    microphone: str
-    camera: str
+    microphone: Name
+    camera: Name
     replay: Path | None = None
     replay_speed: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     replay_loop: bool = True
@@ -77,6 +86,12 @@ class Capture(Section, frozen=True, kw_only=True):
     ring_seconds: PositiveInt = 6
     frames_per_second: PositiveInt = 2
     silent_driver_after_ms: PositiveInt = 2_000
+
+    def __post_init__(self) -> None:
+        if self.microphone == self.camera == "none":
+            raise ValueError('`microphone` and `camera` are both "none": the box would sense nothing')
+        if "replay" in (self.microphone, self.camera) and self.replay is None:
+            raise ValueError('`replay` is missing: a sense is set to "replay"')
 
 
 class Inference(Section, frozen=True, kw_only=True):
@@ -88,12 +103,12 @@ class Inference(Section, frozen=True, kw_only=True):
 
 
 class UnitConfig(Section, frozen=True, kw_only=True):
-    """device.toml"""
+    """device.toml. `desk` is the name that people see."""
 
     room: Identifier
     line: Identifier
     unit: Identifier
-    desk: str
+    desk: Name
     state: Path
     muted: bool = False
     trust: Trust
@@ -106,15 +121,19 @@ class UnitConfig(Section, frozen=True, kw_only=True):
 class Web(Section, frozen=True, kw_only=True):
     """The page and its interface."""
 
-    host: str = "127.0.0.1"
+    host: Name = "127.0.0.1"
     port: Port = 8080
     certificate: Path | None = None
     key: Path | None = None
     live_clients: PositiveInt = 50
 
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("`certificate` and `key` come together or not at all")
+
 
 class GatewayConfig(Section, frozen=True, kw_only=True):
-    """gateway.toml. `opening_key` is the X25519 key that alone opens labels."""
+    """gateway.toml. `opening_key` is the X25519 key that alone opens labels; `desks` are unit ids with their names."""
 
     room: Identifier
     gateway: Identifier
@@ -124,7 +143,7 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
     broker: Broker
     web: Web = Web()
     limits: LineLimits = LineLimits()
-    desks: dict[str, str] = {}
+    desks: dict[Identifier, Name] = {}
 
 
 Config = TypeVar("Config", UnitConfig, GatewayConfig)
@@ -133,17 +152,18 @@ Config = TypeVar("Config", UnitConfig, GatewayConfig)
 def _load(path: Path, kind: type[Config]) -> Config:
     def decode_path(wanted: type, value: object) -> object:
         if wanted is Path and isinstance(value, str):
-            return path.parent / Path(value).expanduser()
+            return path.absolute().parent / Path(value).expanduser()
         raise TypeError(f"expected {wanted.__name__}, got {type(value).__name__}")
 
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind, dec_hook=decode_path)
+        with path.open("rb") as stream:
+            return msgspec.toml.decode(stream.read(CONFIG_BYTES), type=kind, dec_hook=decode_path)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}).",
             next_step="Provision this box (moodline-provision), or give the right file with --config.",
         ) from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}.", next_step="Correct that entry; see docs/configuration.md.") from error
 
 
