@@ -1,0 +1,148 @@
+"""Trains the face branch on FER+ vote shares: `python -m tools.training.face --data FOLDER`.
+
+A fixed number of epochs, set before the run; nothing is chosen on the test part, nor on the held-out pictures, which
+are for watching and for the temperature. An interrupted run continues from its last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tqdm.keras import TqdmCallback
+
+from models.contract import FACE_CLASSES
+from models.networks import face
+from tools.training import ferplus
+from tools.training.face_pictures import augment, normalised, upscaled
+
+BUILD: Final = Path("build/training/face")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was chosen before training."""
+
+    epochs: int = 60
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    average: float = 0.999
+    #: A picture weighs (share of its class in the training set) ** -balance, at most `heaviest`; mean 1.
+    balance: float = 0.25
+    heaviest: float = 3.0
+    seed: int = 1
+    threads: int = 2
+
+
+def picture_weights(shares: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
+    """Loss weight per picture, (n,), from vote shares (n, 7): rare classes count somewhat more."""
+    rarity = np.minimum((shares.mean(axis=0) * shares.shape[1]) ** -plan.balance, plan.heaviest)
+    weights = shares @ rarity
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
+
+
+def _training_batches(pictures: ferplus.Pictures, plan: Plan) -> tf.data.Dataset:
+    shares, kept = ferplus.targets(pictures.votes)
+    weights = picture_weights(shares[kept], plan)
+    batches = tf.data.Dataset.from_tensor_slices((pictures.pixels[kept][..., None], shares[kept], weights))
+    batches = batches.shuffle(int(kept.sum()), seed=plan.seed).batch(
+        min(plan.batch, int(kept.sum())), drop_remainder=True
+    )
+    return batches.map(
+        lambda pixels, share, weight: (normalised(augment(tf.cast(pixels, tf.float32))), share, weight),
+        num_parallel_calls=1,
+    ).prefetch(2)
+
+
+def _watched(pictures: ferplus.Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    labels = ferplus.majority(pictures.votes)
+    known = labels >= 0
+    return (
+        normalised(upscaled(pictures.pixels[known])),
+        np.eye(len(FACE_CLASSES), dtype=np.float32)[labels[known]],
+    )
+
+
+class _Journal(tf.keras.callbacks.Callback):  # type: ignore[misc]
+    """One JSON line an epoch."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Append the epoch's figures."""
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}}) + "\n")
+
+
+def _compiled(network: tf.keras.Model, plan: Plan, steps: int) -> tf.keras.Model:
+    rate = tf.keras.optimizers.schedules.CosineDecay(
+        0.0, plan.epochs * steps, warmup_target=plan.learning_rate, warmup_steps=steps
+    )
+    optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, use_ema=True, ema_momentum=plan.average)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    trained = tf.keras.Model(network.input, network.get_layer("logits").output)
+    trained.compile(
+        optimizer,
+        loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[],
+        metrics=["accuracy"],
+    )
+    optimizer.build(trained.trainable_variables)
+    return trained
+
+
+def _settle_normalisation(network: tf.keras.Model, batches: tf.data.Dataset, steps: int) -> None:
+    """Batch normalisation's means and variances belong to the raw weights: measure them again for the averaged ones."""
+    for pictures, _, _ in batches.take(steps):
+        network(pictures, training=True)
+
+
+def train(pictures: ferplus.FerPlus, plan: Plan, folder: Path, *, quiet: bool = False) -> tf.keras.Model:
+    """Train, or continue in `folder`, and leave the averaged network there as final.keras.
+
+    Also left: plan.json, journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
+    tf.keras.utils.set_random_seed(plan.seed)
+    network = face.build()
+    batches = _training_batches(pictures.training, plan)
+    trained = _compiled(network, plan, len(batches))
+    watching: list[tf.keras.callbacks.Callback] = [
+        tf.keras.callbacks.BackupAndRestore(str(folder / "checkpoint"), delete_checkpoint=False),
+        _Journal(folder / "journal.jsonl"),
+    ]
+    if not quiet:
+        watching.append(TqdmCallback(epochs=plan.epochs, verbose=0))
+    trained.fit(batches, epochs=plan.epochs, validation_data=_watched(pictures.held_out), callbacks=watching, verbose=0)
+    _settle_normalisation(network, batches, 200)
+    network.save(folder / "final.keras")
+    return network
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.training.face", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds ferplus/ferplus.npz")
+    parser.add_argument("--build", type=Path, default=BUILD, help="where checkpoints and the network go")
+    parser.add_argument("--epochs", type=int, default=Plan.epochs)
+    parser.add_argument("--threads", type=int, default=Plan.threads)
+    chosen = parser.parse_args(arguments)
+    tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    plan = Plan(epochs=chosen.epochs, threads=chosen.threads)
+    train(ferplus.load(chosen.data), plan, chosen.build)
+
+
+if __name__ == "__main__":
+    main()
