@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a named peer or limit in the same run. `make bench`."""
