@@ -14,9 +14,9 @@ from typing import Final
 IDENTIFIER: Final = b"TFL3"
 _TABLES_MAX: Final = 100_000
 
-#: Per table: field number → what it points to. An int is a vector of that many bytes per element, a name is a table, and
-#: a tuple of one name is a vector of tables. From TFLite's schema.fbs, version 3; fields that hold plain numbers are left
-#: out, and a string is a vector of bytes.
+#: Per table: field number → what it points to. An int is a vector of that many bytes per element (a string is one of
+#: bytes), a name is a table, and a tuple of one name is a vector of tables. From TFLite's schema.fbs, version 3; fields
+#: that hold plain numbers are left out.
 _FIELDS: Final[dict[str, dict[int, int | str | tuple[str]]]] = {
     "Model": {1: ("OperatorCode",), 2: ("SubGraph",), 3: 1, 4: ("Buffer",), 5: 4, 6: ("Metadata",), 7: ("Signature",)},
     "OperatorCode": {1: 1},

@@ -84,7 +84,8 @@ class _Slot:
         """Affine quantisation, q = round(x / scale) + zero point (Jacob et al. 2018, CVPR, equation 1)."""
         if self.scale == 0.0:
             return value
-        return np.clip(np.rint(value / self.scale) + self.zero_point, -128, 127).astype(np.int8)
+        steps = np.rint(value / self.scale) + self.zero_point
+        return np.asarray(np.clip(steps, -128, 127), dtype=np.int8)
 
     def dequantised(self, value: NDArray[Any]) -> NDArray[np.float32]:
         if self.scale == 0.0:
