@@ -56,6 +56,11 @@ def labels(room: str, line: str, unit: str) -> str:
     return f"{ROOT}/{room}/labels/{line}/{unit}"
 
 
+def class_picture(room: str) -> str:
+    """Counts over the class, of the latest time bin, for consumers; retained JSON, names no desk."""
+    return f"{ROOT}/{room}/class"
+
+
 def alerts(room: str) -> str:
     """What the gateway warns of; JSON."""
     return f"{ROOT}/{room}/alerts"
