@@ -61,6 +61,7 @@ class Verdict(StrEnum):
     REVOKED = "revoked"
     BAD_SIGNATURE = "bad_signature"
     STALE_ROUND = "stale_round"
+    REPLAYED = "replayed"
     UNGRANTED_ROUND = "ungranted_round"
     GRANT_REWRITTEN = "grant_rewritten"
     WRONG_PREVIOUS = "wrong_previous"
@@ -107,7 +108,8 @@ VERDICTS: Final[Mapping[Verdict, VerdictRow]] = {
     Verdict.SIGNER_OF_ANOTHER_LINE: VerdictRow(4, "The signer belongs to another line.", _ATTACK),
     Verdict.REVOKED: VerdictRow(4, "The signer was revoked.", "Find the revoked box and take it off the network."),
     Verdict.BAD_SIGNATURE: VerdictRow(5, "The signature is not by the unit that it names.", _ATTACK),
-    Verdict.STALE_ROUND: VerdictRow(6, "The message belongs to a round that is over: late, or replayed.", _REFUSED),
+    Verdict.STALE_ROUND: VerdictRow(6, "The message belongs to a round that is over.", _REFUSED),
+    Verdict.REPLAYED: VerdictRow(6, "The message was taken once already; somebody sent it again.", _ATTACK),
     Verdict.UNGRANTED_ROUND: VerdictRow(6, "The message belongs to a round that nobody opened.", _REFUSED),
     Verdict.GRANT_REWRITTEN: VerdictRow(
         6, "The gateway signed two different grants for one round.", "Keep the proof and examine the gateway."
