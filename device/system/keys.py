@@ -87,20 +87,3 @@ def load_verifying_key(path: Path) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(f"{path}: is not an Ed25519 public key.", next_step=PROVISION_AGAIN)
     return key
-
-
-class FileSigner:
-    """Signs with a key that lies in a file; a secure element can take its place behind the same two names."""
-
-    def __init__(self, key_id: str, key: Ed25519PrivateKey) -> None:
-        self._key_id = key_id
-        self._key = key
-
-    @property
-    def key_id(self) -> str:
-        """The signer's name on the roster: unit or gateway id."""
-        return self._key_id
-
-    def sign(self, content: bytes) -> bytes:
-        """Ed25519 signature, 64 bytes."""
-        return self._key.sign(content)

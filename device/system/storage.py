@@ -18,6 +18,8 @@ from device.errors import ConfigError, StorageError
 
 OWNER_ONLY = 0o600
 TEMPORARY_SUFFIX = ".new"
+SESSION_FILE = "session.json"
+"""The session counter's name in a unit's state folder."""
 
 Record = TypeVar("Record")
 

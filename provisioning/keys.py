@@ -1,0 +1,61 @@
+"""Make key files: written durably, readable by their owner alone, never replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from device.errors import ConfigError
+from device.system.keys import check_owner_only, load_opening_key, load_signing_key
+from device.system.storage import read, write_durably
+
+PASSPHRASE_CHARACTERS: Final = 12
+WORLD_READABLE: Final = 0o644
+
+
+def signing_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
+    """The Ed25519 key in that file; made there first when there is none. Raises ConfigError, StorageError."""
+    if path.exists():
+        return load_signing_key(path, passphrase)
+    key = Ed25519PrivateKey.generate()
+    _write(path, key, passphrase)
+    return key
+
+
+def opening_key(path: Path) -> X25519PrivateKey:
+    """The X25519 key in that file; made there first when there is none. Raises ConfigError, StorageError."""
+    if path.exists():
+        return load_opening_key(path)
+    key = X25519PrivateKey.generate()
+    _write(path, key, None)
+    return key
+
+
+def write_verifying_key(path: Path, key: Ed25519PublicKey) -> None:
+    """The public key as PEM, for everybody to read. Raises StorageError."""
+    encoded = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write_durably(path, encoded, mode=WORLD_READABLE)
+
+
+def read_passphrase(path: Path) -> bytes:
+    """The first line of a file that its owner alone can read. Raises ConfigError when it is missing, open or short."""
+    check_owner_only(path)
+    passphrase = read(path, limit=4_096).split(b"\n", 1)[0].strip()
+    if len(passphrase) < PASSPHRASE_CHARACTERS:
+        raise ConfigError(
+            f"{path}: the passphrase is shorter than {PASSPHRASE_CHARACTERS} characters.",
+            next_step="Put a longer one on the file's first line.",
+        )
+    return passphrase
+
+
+def _write(path: Path, key: Ed25519PrivateKey | X25519PrivateKey, passphrase: bytes | None) -> None:
+    encryption: serialization.KeySerializationEncryption = (
+        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    )
+    encoded = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    write_durably(path, encoded)
