@@ -15,7 +15,7 @@ One call of `Decider.decide` is one tick. The steps, in order:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -23,7 +23,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device.inference.ports import FaceBox
+from device.errors import InferenceError
+from device.inference.ports import BranchOutput, FaceBox
 from models.contract import FACE_CLASSES, SPEECH_CLASSES
 from models.labels import EMOTIONS, AbstainReason, Emotion
 
@@ -74,16 +75,15 @@ class SenseState(StrEnum):
 class SenseEvidence:
     """One sense in one tick.
 
-    `log_probabilities` is float32 (n_classes,) over the branch's own classes when `state` is present, else None;
-    `quality` is the token's scalars in 0..1, (2,), zeros when they were not computed.
+    `output` is the branch's when `state` is present, else None; `quality` is the token's scalars, float32 (2,), 0..1.
     """
 
     state: SenseState
-    log_probabilities: NDArray[np.float32] | None = None
-    quality: NDArray[np.float32] | None = None
+    output: BranchOutput | None = None
+    quality: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2, np.float32))
 
     def __post_init__(self) -> None:
-        assert (self.state is SenseState.PRESENT) == (self.log_probabilities is not None)
+        assert (self.state is SenseState.PRESENT) == (self.output is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,15 @@ _WHY_NOTHING: Final[tuple[tuple[SenseState, AbstainReason], ...]] = (
 
 
 def over_vocabulary(log_probabilities: NDArray[np.float32], classes: Sequence[Emotion]) -> NDArray[np.float32]:
-    """Log-probabilities (n_classes,) as probabilities (8,) over `EMOTIONS`; 0 for a class that is not in `classes`."""
+    """Log-probabilities (n_classes,) as probabilities (8,) over `EMOTIONS`; 0 for a class that is not in `classes`.
+
+    Raises InferenceError when a network answered something that is not a number.
+    """
+    if np.isnan(log_probabilities).any() or np.isposinf(log_probabilities).any():
+        raise InferenceError(
+            f"A network answered {log_probabilities.tolist()}, which are not log-probabilities.",
+            next_step="Install a released bundle, and test it with moodline-classify.",
+        )
     powers = np.exp(log_probabilities.astype(np.float64) - log_probabilities.max())
     spread = np.zeros(len(EMOTIONS), np.float32)
     spread[[emotion.code for emotion in classes]] = powers / powers.sum()
@@ -208,10 +216,10 @@ class Decider:
         return Decision(None, reason, 0.0, nothing, 0.0, 0.0, evidence.speech.state, evidence.face.state)
 
     def _by_sense(self, evidence: Evidence) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-        speech, face = evidence.speech.log_probabilities, evidence.face.log_probabilities
+        speech, face = evidence.speech.output, evidence.face.output
         return (
-            None if speech is None else over_vocabulary(speech, SPEECH_CLASSES),
-            None if face is None else over_vocabulary(face, FACE_CLASSES),
+            None if speech is None else over_vocabulary(speech.log_probabilities, SPEECH_CLASSES),
+            None if face is None else over_vocabulary(face.log_probabilities, FACE_CLASSES),
         )
 
     def _current(

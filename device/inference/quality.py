@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device.inference.face_branch import sharpness
 from models.contract import CHANNELS
 
 _F0: Final = CHANNELS.index("f0")
@@ -17,8 +18,6 @@ _LOG_ENERGY: Final = CHANNELS.index("log_energy")
 
 #: `level` 0 is this many dB under full scale, or quieter.
 _LEVEL_FLOOR_DB: Final = 60.0
-#: Variance of the Laplacian (grey levels 0..255) at which `sharpness` is one half.
-_HALF_SHARP: Final = 100.0
 
 
 def speech_quality(frames: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -32,12 +31,5 @@ def speech_quality(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def face_quality(detector_score: float, crop: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(detector_score, sharpness) of a grey crop (64, 64), 0..255; float32 (2,).
-
-    sharpness = v / (v + 100), v the variance of the 4-neighbour Laplacian (Pech-Pacheco et al. 2000, "Diatom
-    autofocusing in brightfield microscopy").
-    """
-    inner = crop[1:-1, 1:-1].astype(np.float64)
-    laplacian = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:] - 4.0 * inner
-    variance = float(np.var(laplacian))
-    return np.array([np.clip(detector_score, 0.0, 1.0), variance / (variance + _HALF_SHARP)], np.float32)
+    """(detector_score, sharpness) of a grey crop (64, 64), 0..255; float32 (2,)."""
+    return np.array([np.clip(detector_score, 0.0, 1.0), sharpness(crop)], np.float32)

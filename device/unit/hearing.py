@@ -1,0 +1,101 @@
+"""From blocks of sound to what the voice says: level gate, features, speech branch.
+
+The gate comes first: while nothing louder than the bundle's `silence_dbfs` was heard for `silence_after_ms`, no feature
+is computed and nothing is kept. Sound that resumes after a silence or after a gap starts a new window, so that two
+utterances, or two recordings, are never judged as one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from device.features.nonlinear import contour_features
+from device.features.stream import FeatureStream
+from device.features.window import FeatureWindow
+from device.frames import AudioBlock
+from device.inference.decision import DecisionParameters, SenseEvidence, SenseState
+from device.inference.quality import speech_quality
+from device.inference.speech_branch import SpeechBranch
+from device.unit.stages import StageTimes
+
+#: A gap of at least so many seconds starts a new window; over a shorter one the window goes on without it.
+FORGET_GAP_S: Final = 0.5
+_FULL_SCALE: Final = 32_768.0
+
+
+def level_dbfs(block: AudioBlock) -> float:
+    """Root mean square of a block in dB of full scale; -inf for digital silence or no samples."""
+    if not len(block.samples):
+        return -np.inf
+    mean_square = float(np.mean(np.square(block.samples.astype(np.float64))))
+    return 10.0 * np.log10(mean_square / _FULL_SCALE**2) if mean_square else -np.inf
+
+
+class Hearing:
+    """Keeps the feature window of one source of sound."""
+
+    def __init__(self, sample_rate_hz: int, branch: SpeechBranch, parameters: DecisionParameters) -> None:
+        """Raises CaptureError for a rate that the features do not take."""
+        self._rate = sample_rate_hz
+        self._branch = branch
+        self._parameters = parameters
+        self._stream = FeatureStream(sample_rate_hz)
+        self._window = FeatureWindow()
+        self._next_sample: int | None = None
+        self._quiet_samples: int | None = None
+        self.gaps = 0
+
+    @property
+    def silent(self) -> bool:
+        """Nothing loud enough was heard for `silence_after_ms`, or ever."""
+        patience = self._parameters.silence_after_ms * self._rate // 1000
+        return self._quiet_samples is None or self._quiet_samples >= patience
+
+    def hear(self, block: AudioBlock) -> bool:
+        """Take the next block. Returns whether the past was forgotten: it is another moment now."""
+        forgot = self._mind_the_gap(block)
+        loud = level_dbfs(block) >= self._parameters.silence_dbfs
+        if loud and self.silent:
+            self._forget()
+        if loud:
+            self._quiet_samples = 0
+        elif self._quiet_samples is not None:
+            self._quiet_samples += len(block.samples)
+        if not self.silent:
+            self._window.push(self._stream.push(block.samples))
+        return forgot
+
+    def evidence(self, times: StageTimes) -> SenseEvidence:
+        """What the voice of the last 5.12 s says."""
+        if self.silent:
+            return SenseEvidence(SenseState.SILENT)
+        if len(self._window) < self._parameters.speech_frames_min:
+            return SenseEvidence(SenseState.WARMING_UP)
+        quality = speech_quality(self._window.frames())
+        if quality[0] < self._parameters.voiced_share_min:
+            return SenseEvidence(SenseState.LOW_QUALITY, quality=quality)
+        window = self._window.repeat_padded()
+        with times.stage("contours"):
+            contours = contour_features(window)
+        with times.stage("speech"):
+            output = self._branch.run(window, contours)
+        return SenseEvidence(SenseState.PRESENT, output, quality)
+
+    def _mind_the_gap(self, block: AudioBlock) -> bool:
+        missing = 0 if self._next_sample is None else block.first_sample - self._next_sample
+        self._next_sample = block.first_sample + len(block.samples)
+        if not missing:
+            return False
+        self.gaps += 1
+        if 0 < missing < FORGET_GAP_S * self._rate:
+            self._stream.reset()
+            return False
+        self._forget()
+        self._quiet_samples = None
+        return True
+
+    def _forget(self) -> None:
+        self._stream.reset()
+        self._window.clear()
