@@ -46,7 +46,7 @@ NONLINEAR: Final[tuple[str, ...]] = (
 CONTOUR_FEATURES: Final[tuple[str, ...]] = tuple(f"{contour}_{name}" for contour in CONTOURS for name in NONLINEAR)
 
 #: Raised whenever a formula behind a channel changes, so that old bundles are refused.
-FEATURE_SET_VERSION: Final = 1
+FEATURE_SET_VERSION: Final = 2
 
 # --- tensors ---------------------------------------------------------------------------------------------------------
 

@@ -9,15 +9,14 @@ import numpy.typing as npt
 
 from device.errors import CaptureError, CaptureReason
 from device.features import mel, prosody
-from device.features.frame import FULL_SCALE, Floats, frame_count, framed
+from device.features.frame import FULL_SCALE, Floats, frame_count, windowed
 from device.features.resample import Doubler
 from models.contract import CHANNELS, FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
 
 #: Sample rates that can be pushed; anything else is the source's to convert.
 ACCEPTED_RATES_HZ: Final = (8_000, SAMPLE_RATE_HZ)
-#: Channels whose slopes are channels too; F0 has its own rule and comes after them.
-_SLOPED: Final = [CHANNELS.index(name) for name in (*(f"mfcc_{i}" for i in range(1, 7)), "log_energy")]
-_F0: Final = CHANNELS.index("f0")
+#: Channels whose slopes are channels too; F0, the last, by a rule of its own.
+_SLOPED: Final = [CHANNELS.index(name.removeprefix("delta_")) for name in CHANNELS if name.startswith("delta_")]
 #: 16 kHz samples kept from before a frame, for its pitch.
 _HISTORY: Final = prosody.PITCH_REACH - FRAME_SAMPLES
 #: Frames computed at once: what they need stays in the second-level cache.
@@ -47,7 +46,7 @@ class FeatureStream:
         self._doubler = Doubler() if self._sample_rate_hz != SAMPLE_RATE_HZ else None
         self._samples = np.zeros(_HISTORY, np.int16)
         self._shape: Floats | None = None
-        self._recent: Floats | None = None
+        self._sloped: Floats | None = None
 
     def push(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
         """Take samples (n,) int16, mono, n ≥ 0; return the frames that they complete, float32 (k, 34), k ≥ 0.
@@ -72,7 +71,7 @@ class FeatureStream:
 
     def _block(self, samples: Floats, count: int) -> Floats:
         """Compute `count` frames from the history before the first and the samples up to the end of the last."""
-        frames = framed(samples[_HISTORY:] / FULL_SCALE, FRAME_SAMPLES, HOP_SAMPLES, count)
+        frames = windowed(samples[_HISTORY:] / FULL_SCALE, FRAME_SAMPLES, HOP_SAMPLES, count)
         bands = mel.band_energies(frames)
         columns = np.empty((count, len(CHANNELS)))
         columns[:, : mel.CEPSTRA] = mel.cepstrum(bands)
@@ -82,7 +81,7 @@ class FeatureStream:
         columns[:, at + 2] = prosody.waveform_peak(frames)
         columns[:, at + 3], columns[:, at + 4] = prosody.pitch(samples, count)
         columns[:, at + 5] = self._flux(bands)
-        columns[:, at + 6 :] = self._slopes(columns)
+        columns[:, at + 6 : -1], columns[:, -1] = self._slopes(columns)
         return columns
 
     def _flux(self, bands: Floats) -> Floats:
@@ -91,13 +90,13 @@ class FeatureStream:
         self._shape = shapes[-1:].copy()
         return prosody.spectral_flux(np.concatenate((before, shapes)))
 
-    def _slopes(self, columns: Floats) -> Floats:
-        sloped = columns[:, [*_SLOPED, _F0]]
-        if self._recent is None:
-            self._recent = np.repeat(sloped[:1], prosody.SLOPE_FRAMES - 1, axis=0)
-        line = np.concatenate((self._recent, sloped))
-        self._recent = line[-(prosody.SLOPE_FRAMES - 1) :].copy()
-        return np.column_stack((prosody.slopes(line[:, :-1]), prosody.voiced_slopes(line[:, -1])))
+    def _slopes(self, columns: Floats) -> tuple[Floats, Floats]:
+        sloped = np.take(columns, _SLOPED, axis=1)
+        if self._sloped is None:
+            self._sloped = np.repeat(sloped[:1], prosody.SLOPE_FRAMES - 1, axis=0)
+        line = np.concatenate((self._sloped, sloped))
+        self._sloped = line[-(prosody.SLOPE_FRAMES - 1) :].copy()
+        return prosody.slopes(line[:, :-1]), prosody.voiced_slopes(line[:, -1])
 
 
 def frames_of(samples: npt.NDArray[np.int16], sample_rate_hz: int) -> npt.NDArray[np.float32]:
