@@ -148,9 +148,10 @@ def choose_face(boxes: Sequence[FaceBox], parameters: DecisionParameters) -> tup
 
     Returns (present, box), or (no_face, None), (low_quality, None) for faces too uncertain, (several_faces, None).
     """
-    if not boxes:
+    proper = [box for box in boxes if _area(box) > 0]
+    if not proper:
         return SenseState.NO_FACE, None
-    sure = [box for box in boxes if box.score >= parameters.face_score_min]
+    sure = [box for box in proper if box.score >= parameters.face_score_min]
     if not sure:
         return SenseState.LOW_QUALITY, None
     largest = max(sure, key=_area)

@@ -37,7 +37,7 @@ class Sense(Generic[Content]):
 
     def __init__(self, name: str, source: Source[Content] | None) -> None:
         self.name = name
-        self._source = source
+        self._source: Source[Content] | None = source
         self._retry_s = FIRST_RETRY_S
         self._retry_at = 0.0
         self.failure: CaptureError | None = None
