@@ -5,8 +5,6 @@ A proof is nothing but the two links as received: anyone with the roster checks 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from device.errors import RemoteMessageError, Verdict
 from device.line.verify import SignedLink, Verifier
 
@@ -48,7 +46,8 @@ class Evidence:
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
+        self._seen: set[bytes] = set()
+        self._held: dict[int, list[SignedLink]] = {}
         self._by_round: dict[tuple[str, int, int], SignedLink] = {}
         self._by_entry: dict[tuple[str, int, int], SignedLink] = {}
         self._sessions: dict[str, dict[int, tuple[SignedLink, SignedLink]]] = {}
@@ -70,12 +69,13 @@ class Evidence:
 
     def forget_before(self, round_number: int) -> None:
         """Let go of links that are more than the remembered rounds older than `round_number`."""
-        oldest = round_number - self._rounds
-        for digest in [digest for digest, at in self._seen.items() if at < oldest]:
-            del self._seen[digest]
-        for index in (self._by_round, self._by_entry):
-            for key in [key for key, link in index.items() if link.body.round < oldest]:
-                del index[key]
+        for old in [held for held in self._held if held < round_number - self._rounds]:
+            for link in self._held.pop(old):
+                body = link.body
+                self._seen.discard(link.digest)
+                self._by_round.pop((body.unit, body.session, body.round), None)
+                for entry in body.entries:
+                    self._by_entry.pop((body.unit, entry.session, entry.sequence), None)
 
     def _candidates(self, link: SignedLink) -> list[SignedLink]:
         body = link.body
@@ -87,7 +87,8 @@ class Evidence:
 
     def _remember(self, link: SignedLink) -> None:
         body = link.body
-        self._seen[link.digest] = body.round
+        self._seen.add(link.digest)
+        self._held.setdefault(body.round, []).append(link)
         self._by_round.setdefault((body.unit, body.session, body.round), link)
         for entry in body.entries:
             self._by_entry.setdefault((body.unit, entry.session, entry.sequence), link)

@@ -2,7 +2,8 @@
 
 Bytes go in; a verified object comes out, or RemoteMessageError with a verdict of the closed list, and nothing else,
 whatever the bytes. `Verifier` does steps 1 to 5 (is this authentic?), `follow_link` and `follow_grant` steps 6 to 9
-(does it continue the chain?), `open_entry` step 10 (the gateway alone). Every verdict: docs/verdicts.md.
+(does it continue the chain?), `step_10_open` and `step_10_time` step 10 (the gateway alone). Every verdict stands in
+docs/verdicts.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from device.clock import TimeSource
 from device.config import LineLimits
 from device.errors import RemoteMessageError, Verdict
 from device.messages.envelope import ContentType, Envelope, check_signature, open_envelope
@@ -56,6 +58,11 @@ class OpenRound:
         self.head = self.grant.digest
         self.accepted = dict(self.grant.body.accepted)
         self.objects = {self.grant.digest}
+
+    def remember(self, link: SignedLink) -> None:
+        """Note an authentic link of this round that was refused, so that it is known when it comes again."""
+        if link.body.round == self.grant.body.round:
+            self.objects.add(link.digest)
 
     def extend(self, link: SignedLink) -> None:
         """Take a link that `follow_link` let pass as the new head."""
@@ -255,7 +262,19 @@ def follow_grant(grant: SignedGrant, newest: SignedGrant, remembered: Mapping[in
             )
 
 
-def open_entry(opener: Opener, link: Link, entry: Entry) -> Label:
+def step_10_open(opener: Opener, link: Link, entry: Entry) -> Label:
     """10 (the gateway alone): the sealed entry opens at its place and is a label. Raises RemoteMessageError
     NOT_OPENABLE or BAD_LABEL."""
     return opener.open(entry.sealed, Place(link.room, link.line, link.unit, entry.session, entry.sequence))
+
+
+def step_10_time(label: Label, wall_ms: int, limits: LineLimits) -> bool:
+    """10: whether a label's time can be. Times are claims, so this annotates and refuses nothing: numbers decide order.
+
+    A unit without a clock claims nothing. Otherwise the window may have ended as long ago as a full backlog reaches,
+    and not further ahead than the clock tolerance.
+    """
+    if label.time_source is TimeSource.UNSET:
+        return True
+    oldest = wall_ms - limits.clock_tolerance_ms - limits.backlog_entries * limits.round_period_ms
+    return oldest <= label.window_end_ms <= wall_ms + limits.clock_tolerance_ms
