@@ -1,0 +1,58 @@
+"""`moodline-unit`: the desk program. Exit codes: 0 stopped, 2 refused to start (the message says why)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from device.config import load_unit
+from device.errors import MoodlineError
+from device.system.systemd import log_handler
+from device.unit.wiring import build
+
+REFUSED = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one unit until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="moodline-unit",
+        description="Runs the box of one desk: senses, decides on the box, and sends sealed, signed labels.",
+        epilog="Exit codes: 0 stopped on request, 2 refused to start.",
+    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/moodline/device.toml"), help="default: %(default)s")
+    parser.add_argument("--list-devices", action="store_true", help="print the names of microphones, then end")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO, handlers=[log_handler("moodline-unit")]
+    )
+    try:
+        if options.list_devices:
+            return list_microphones()
+        service = build(load_unit(options.config))
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        service.run(stop)
+    except MoodlineError as error:
+        print(f"moodline-unit: {error}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def list_microphones() -> int:
+    """Print the stable names to put into device.toml."""
+    from device.capture.microphone import list_devices
+
+    for device in list_devices():
+        print(device.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

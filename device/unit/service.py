@@ -1,0 +1,239 @@
+"""The desk program's loop: one thread, events in, actions out.
+
+It phase-locks to the line: a grant asks for a decision at once (`Infer`); without grants the unit decides on its own
+clock and its outbox fills. Nothing a peer sends can stop it; what its own disk or configuration does wrong does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from device.clock import Clock, TimeSource
+from device.errors import TransportError
+from device.inference.decision import Decision
+from device.line.actions import Action, Alert, Infer, Publish
+from device.line.unit import LineUnit
+from device.messages.label import PERMILLE, Label, LabelState, Sense
+from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
+from device.system.systemd import ServiceNotifier
+from device.unit.status import UnitStatus, status_payload
+
+LOG: Final = logging.getLogger(__name__)
+#: How often the senses are drained between ticks, in seconds.
+PUMP_S: Final = 0.05
+#: Without a grant for this many periods the unit ticks by itself.
+OWN_TICK_PERIODS: Final = 1.5
+
+
+class Senses(Protocol):
+    """What the service asks of the pipeline (device/unit/pipeline.py)."""
+
+    def start(self) -> None:
+        """Open the sources."""
+        ...
+
+    def pump(self) -> None:
+        """Drain the sources."""
+        ...
+
+    def tick(self, now: float) -> Decision:
+        """Decide about the window that ends now."""
+        ...
+
+    @property
+    def window_end(self) -> float:
+        """Monotonic second at which the newest sound or picture of the last tick was captured."""
+        ...
+
+    def sense_states(self) -> dict[str, str]:
+        """State of `microphone` and `camera`: ok, off, or a reason of CaptureReason."""
+        ...
+
+    def stop(self) -> None:
+        """Close the sources."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who and where this unit is, and which bundle it runs."""
+
+    room: str
+    line: str
+    unit: str
+    session: int
+    bundle: str
+    policy: str
+
+
+class UnitService:
+    """Runs one unit until told to stop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        clock: Clock,
+        senses: Senses | None,
+        machine: LineUnit,
+        link: Link,
+        status_topic: str,
+        notifier: ServiceNotifier,
+        period_s: float,
+        on_tick: Callable[[int], None] | None = None,
+    ) -> None:
+        """`senses` is None when the unit is muted: then nothing is captured, and labels say so."""
+        self._identity = identity
+        self._clock = clock
+        self._senses = senses
+        self._machine = machine
+        self._link = link
+        self._status_topic = status_topic
+        self._notifier = notifier
+        self._period_s = period_s
+        self._on_tick = on_tick
+        now = clock.monotonic()
+        self._next_pump = now
+        self._next_own_tick = now + period_s
+        self._status: UnitStatus | None = None
+        self._line_state = "away"
+        self._gateway_offset_ms: float | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Raises CaptureError only when no sense at all can be opened at the start."""
+        if self._senses is not None:
+            self._senses.start()
+        self._link.start()
+        self._notifier.ready()
+        try:
+            while not stop.is_set():
+                self.step()
+        finally:
+            self._notifier.stopping()
+            self._say_status(process="stopped")
+            self._link.stop()
+            if self._senses is not None:
+                self._senses.stop()
+
+    def step(self) -> None:
+        """One turn of the loop: wait for an event or a deadline, then do what is due."""
+        now = self._clock.monotonic()
+        deadline = self._machine.next_deadline()
+        due = min(self._next_pump, self._next_own_tick, now + 1.0 if deadline is None else deadline)
+        event = self._link.next_event(max(due - now, 0.0))
+        if event is not None:
+            self._handle(event)
+        now = self._clock.monotonic()
+        if now >= self._next_pump:
+            if self._senses is not None:
+                self._senses.pump()
+            self._next_pump = now + PUMP_S
+        self._carry_out(self._machine.tick(now))
+        if now >= self._next_own_tick:
+            self._decide(granted=False)
+
+    def _handle(self, event: Event) -> None:
+        now = self._clock.monotonic()
+        match event:
+            case Connected():
+                self._line_state = "connected"
+                self._status = None
+                self._say_status()
+                self._carry_out(self._machine.connected(now))
+            case Disconnected(reason):
+                if self._line_state != "away":
+                    LOG.warning("The line is away: %s", reason)
+                self._line_state = "away"
+                self._carry_out(self._machine.disconnected(now))
+            case Refused(what, reason):
+                LOG.error("The broker refused %s: %s. Is this unit on the room's access list?", what, reason)
+            case Received(topic, payload, _):
+                self._carry_out(self._machine.received(topic, payload, now))
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Publish(topic, payload, qos, retain):
+                    try:
+                        self._link.publish(topic, payload, qos=qos, retain=retain)
+                    except TransportError as error:
+                        LOG.info("%s", error)
+                case Infer(_, gateway_ms):
+                    self._gateway_offset_ms = gateway_ms - self._clock.monotonic() * 1000
+                    self._decide(granted=True)
+                case Alert(code, peer, text):
+                    LOG.warning("%s from %s: %s", code.value, peer or "unknown", text)
+                case _:
+                    raise AssertionError(f"a unit's line asked for {type(action).__name__}")
+
+    def _decide(self, *, granted: bool) -> None:
+        now = self._clock.monotonic()
+        self._next_own_tick = now + self._period_s * (OWN_TICK_PERIODS if granted else 1.0)
+        label = self._muted_label(now) if self._senses is None else self._sensed_label(self._senses, now)
+        if self._on_tick is not None:
+            self._on_tick(label.window_end_ms)
+        self._carry_out(self._machine.label(label, self._clock.monotonic()))
+        self._notifier.progressed()
+        self._say_status()
+
+    def _sensed_label(self, senses: Senses, now: float) -> Label:
+        senses.pump()
+        decision = senses.tick(now)
+        wall_ms, source = self._time_at(senses.window_end)
+        given = decision.label is not None
+        return Label(
+            window_end_ms=wall_ms,
+            time_source=source,
+            state=LabelState.GIVEN if given else LabelState.ABSTAINED,
+            emotion=decision.label,
+            confidence=_permille(decision.confidence),
+            share_speech=_permille(decision.share_speech),
+            share_face=_permille(decision.share_face),
+            speech=Sense(decision.speech.value),
+            face=Sense(decision.face.value),
+            abstain_reason=decision.reason,
+            bundle=self._identity.bundle,
+        )
+
+    def _muted_label(self, now: float) -> Label:
+        wall_ms, source = self._time_at(now)
+        return Label(window_end_ms=wall_ms, time_source=source, state=LabelState.MUTED, bundle=self._identity.bundle)
+
+    def _time_at(self, moment: float) -> tuple[int, TimeSource]:
+        """A monotonic second as wall milliseconds: by our clock when it is set, else by the gateway's last grant."""
+        source = self._clock.time_source()
+        if source is TimeSource.UNSET and self._gateway_offset_ms is not None:
+            return max(round(moment * 1000 + self._gateway_offset_ms), 0), TimeSource.GATEWAY
+        return max(round(self._clock.wall_ms() - (self._clock.monotonic() - moment) * 1000), 0), source
+
+    def _say_status(self, process: str = "running") -> None:
+        """Publish the retained status when it differs from the last one said."""
+        senses = {"microphone": "off", "camera": "off"} if self._senses is None else self._senses.sense_states()
+        status = UnitStatus(
+            unit=self._identity.unit,
+            line=self._identity.line,
+            session=self._identity.session,
+            process=process,
+            microphone=senses["microphone"],
+            camera=senses["camera"],
+            mute="muted" if self._senses is None else "listening",
+            policy=self._identity.policy,
+            model=self._identity.bundle,
+        )
+        if status == self._status or not self._link.connected:
+            return
+        try:
+            self._link.publish(self._status_topic, status_payload(status), qos=1, retain=True)
+        except TransportError as error:
+            LOG.info("%s", error)
+            return
+        self._status = status
+        self._notifier.status(f"{process}, microphone {status.microphone}, camera {status.camera}, line connected")
+
+
+def _permille(share: float) -> int:
+    return min(max(round(share * PERMILLE), 0), PERMILLE)

@@ -1,0 +1,35 @@
+"""The unit's retained status, and the last will that the broker says in its place."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a unit says of itself; docs/mqtt-contract.md has the values.
+
+    `session` pairs birth, death and status: a `lost` of an older session says nothing about a newer one.
+    """
+
+    schema: Literal["moodline/unit-status/1"] = "moodline/unit-status/1"
+    unit: str
+    line: str
+    session: int
+    process: str
+    microphone: str = "unknown"
+    camera: str = "unknown"
+    mute: str = "unknown"
+    policy: str = "unknown"
+    model: str = ""
+
+
+def status_payload(status: UnitStatus) -> bytes:
+    """The JSON that is published."""
+    return msgspec.json.encode(status)
+
+
+def last_will(unit: str, line: str, session: int) -> bytes:
+    """What the broker publishes when the unit vanishes without a word."""
+    return status_payload(UnitStatus(unit=unit, line=line, session=session, process="lost"))

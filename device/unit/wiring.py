@@ -1,0 +1,173 @@
+"""Chooses the adapters of one unit by its configuration. Nothing is chosen anywhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import models
+from device.capture.ports import AudioSource, VideoSource
+from device.capture.replay import Replay
+from device.clock import Clock
+from device.config import Capture, UnitConfig
+from device.errors import ConfigError
+from device.inference.bundle import load_bundle
+from device.inference.decision import Decider
+from device.inference.face_detector import BlazeFace
+from device.inference.tflite import TFLiteRuntime
+from device.line.unit import LineUnit
+from device.messages import topics
+from device.messages.policy import Mode
+from device.publish.mqtt import MqttLink
+from device.publish.outbox import BoundedOutbox
+from device.publish.ports import LastWill
+from device.system.clock import SystemClock
+from device.system.storage import SESSION_FILE, SessionCounter
+from device.system.systemd import ServiceNotifier
+from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
+from device.unit.pipeline import Pipeline
+from device.unit.service import Identity, UnitService
+from device.unit.status import last_will
+
+LOG: Final = logging.getLogger(__name__)
+BUNDLE: Final = Path(models.__file__).parent / "bundle"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where this unit's sound and pictures come from; `replay` is set when one of them is a recording."""
+
+    audio: AudioSource | None
+    video: VideoSource | None
+    replay: Replay | None
+
+
+def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
+    """A service ready to run.
+
+    Raises ConfigError, InferenceError, CaptureError or StorageError, each naming the file or device. The session number
+    is raised last, so a box that refuses to start uses none.
+    """
+    clock = clock or SystemClock()
+    trusted = load_trusted(config.trust, config.room, clock)
+    roster = trusted.roster
+    if roster.line_of(config.unit) != config.line or config.unit in roster.revoked:
+        why = "is revoked" if config.unit in roster.revoked else f"is not on line {config.line}"
+        raise ConfigError(f"{config.trust.roster}: {config.unit} {why}.", next_step=PROVISION_AGAIN)
+    keys = {unit.unit: unit.key for unit in roster.units_of(config.line)}
+    signer = load_signer(config.trust, config.unit, keys.get(config.unit))
+    pipeline, observe, bundle = _senses(config, trusted, clock)
+    session = SessionCounter(config.state / SESSION_FILE).raise_()
+    status_topic = topics.unit_status(config.room, config.line, config.unit)
+    link = MqttLink(
+        config.unit,
+        config.broker,
+        config.trust,
+        subscriptions=(
+            topics.grant(config.room, config.line),
+            topics.link(config.room, config.line, "+"),
+        ),
+        will=LastWill(status_topic, last_will(config.unit, config.line, session)),
+        message_bytes=config.limits.message_bytes,
+    )
+    machine = LineUnit(
+        roster=roster,
+        line=config.line,
+        session=session,
+        signer=signer,
+        outbox=BoundedOutbox(config.limits.backlog_entries),
+        limits=config.limits,
+    )
+    LOG.info("Unit %s (%s), line %s, session %d, bundle %s", config.unit, config.desk, config.line, session, bundle)
+    return UnitService(
+        Identity(config.room, config.line, config.unit, session, bundle, trusted.policy.mode.value),
+        clock=clock,
+        senses=pipeline,
+        machine=machine,
+        link=link,
+        status_topic=status_topic,
+        notifier=ServiceNotifier(),
+        period_s=config.limits.round_period_ms / 1000,
+        on_tick=observe,
+    )
+
+
+def _senses(
+    config: UnitConfig, trusted: Trusted, clock: Clock
+) -> tuple[Pipeline | None, Callable[[int], None] | None, str]:
+    """The pipeline (None when nothing may be inferred), what to call at each tick, and the bundle's name."""
+    if trusted.policy.mode is Mode.OFF or config.muted:
+        LOG.info("Nothing is captured: %s", "muted" if config.muted else "the deployment policy's mode is off")
+        return None, None, ""
+    runtime = TFLiteRuntime(config.inference.runtime, threads=config.inference.threads)
+    bundle = load_bundle(config.inference.bundle or BUNDLE, runtime)
+    sources = open_sources(config.capture, clock)
+    pipeline = Pipeline(
+        clock, sources.audio, sources.video, bundle, BlazeFace(runtime), Decider(bundle.manifest.decision)
+    )
+    observe = None if sources.replay is None else _announce_takes(sources.replay)
+    return pipeline, observe, bundle.manifest.version
+
+
+def open_sources(capture: Capture, clock: Clock) -> Sources:
+    """The adapters that the configuration names; nothing is opened yet, and no hardware library loaded in vain."""
+    replay: Replay | None = None
+    if "replay" in (capture.microphone, capture.camera):
+        assert capture.replay is not None, "the configuration's own check"
+        replay = Replay(
+            capture.replay,
+            clock,
+            speed=capture.replay_speed,
+            loop=capture.replay_loop,
+            block_ms=capture.block_ms,
+            ring_seconds=capture.ring_seconds,
+            frames_per_second=capture.frames_per_second,
+        )
+    return Sources(_audio(capture, clock, replay), _video(capture, clock, replay), replay)
+
+
+def _audio(capture: Capture, clock: Clock, replay: Replay | None) -> AudioSource | None:
+    if capture.microphone == "none":
+        return None
+    if capture.microphone == "replay":
+        return replay.audio if replay else None
+    from device.capture.microphone import Microphone
+
+    return Microphone(
+        capture.microphone,
+        clock,
+        block_ms=capture.block_ms,
+        ring_seconds=capture.ring_seconds,
+        silent_driver_after_ms=capture.silent_driver_after_ms,
+    )
+
+
+def _video(capture: Capture, clock: Clock, replay: Replay | None) -> VideoSource | None:
+    if capture.camera == "none":
+        return None
+    if capture.camera == "replay":
+        return replay.video if replay else None
+    from device.capture.camera import Camera
+
+    return Camera(
+        capture.camera,
+        clock,
+        frames_per_second=capture.frames_per_second,
+        silent_driver_after_ms=capture.silent_driver_after_ms,
+    )
+
+
+def _announce_takes(replay: Replay) -> Callable[[int], None]:
+    """Logs which recording a window came from, whenever that changes: only a replaying box knows the truth."""
+    last = ""
+
+    def observe(window_end_ms: int) -> None:
+        nonlocal last
+        if replay.playing != last:
+            last = replay.playing
+            LOG.info("Replaying %s from window %d", last, window_end_ms)
+
+    return observe
