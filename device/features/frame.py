@@ -22,7 +22,8 @@ def taper(length: int, alpha: float = WINDOW_ALPHA) -> Floats:
 
     w[n] = (1 - α) - α·cos(2πn / (length - 1)) for n = 0..length - 1 (the source paper's Eq. 1-2; Hamming: α = 0.46).
     """
-    return (1.0 - alpha) - alpha * np.cos(2.0 * np.pi * np.arange(length) / (length - 1))
+    window: Floats = (1.0 - alpha) - alpha * np.cos(2.0 * np.pi * np.arange(length) / (length - 1))
+    return window
 
 
 def frame_count(samples: int) -> int:
@@ -36,3 +37,18 @@ def windowed(samples: Floats, length: int, hop: int, count: int) -> Floats:
     assert samples.flags.c_contiguous and hop * (count - 1) + length <= len(samples)
     step = samples.itemsize
     return np.ndarray((count, length), samples.dtype, samples, strides=(hop * step, step))
+
+
+def running_sums(values: Floats) -> Floats:
+    """Sums of the first 0, 1, … n values, shape (n + 1,); exact for whole numbers while they stay below 2^53."""
+    sums = np.empty(len(values) + 1)
+    sums[0] = 0.0
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def sums_over(values: Floats, length: int, hop: int, count: int) -> Floats:
+    """Sums of `count` overlapping pieces, shape (count,); piece k is values[hop·k : hop·k + length]."""
+    sums = running_sums(values)
+    last = hop * (count - 1) + 1
+    return sums[length : length + last : hop] - sums[:last:hop]

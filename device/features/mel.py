@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from device.features.frame import Floats, taper
+from device.features.frame import FULL_SCALE, Floats, taper
 from models.contract import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 FFT_SIZE: Final = 512
@@ -50,12 +50,16 @@ def filterbank() -> Floats:
 def cosines() -> Floats:
     """Orthonormal DCT-II, shape (40, 20): √(2/40)·cos(πi(j + ½)/40), the first column divided by √2."""
     band, order = np.arange(MEL_BANDS)[:, None], np.arange(CEPSTRA)[None, :]
-    weights = np.sqrt(2.0 / MEL_BANDS) * np.cos(np.pi * order * (band + 0.5) / MEL_BANDS)
+    weights: Floats = np.sqrt(2.0 / MEL_BANDS) * np.cos(np.pi * order * (band + 0.5) / MEL_BANDS)
     weights[:, 0] /= np.sqrt(2.0)
     return weights
 
 
-_TAPER: Final = taper(FRAME_SAMPLES)
+#: Samples before a frame that fill the transform's input up.
+PADDING: Final = FFT_SIZE - FRAME_SAMPLES
+#: Pieces transformed at once: their spectra stay in the second-level cache, and the allocator keeps the memory.
+_CACHED_PIECES: Final = 32
+_TAPER: Final = np.concatenate((np.zeros(PADDING), taper(FRAME_SAMPLES) / FULL_SCALE))
 _FILTERS: Final = filterbank()
 #: The filters' non-zero weights, row after row; bins they apply to; where each row starts.
 _BANDS, _BINS = np.nonzero(_FILTERS)
@@ -64,13 +68,20 @@ _STARTS: Final = np.searchsorted(_BANDS, np.arange(MEL_BANDS))
 _COSINES: Final = np.rint(cosines() * _DCT_STEPS) / _DCT_STEPS
 
 
-def band_energies(frames: Floats) -> Floats:
-    """Energy in each mel band, floored at `BAND_FLOOR`: frames (k, 400) of full scale 1 → (k, 40)."""
-    spectrum = np.fft.rfft(frames * _TAPER, FFT_SIZE)
-    power = spectrum.real**2 + spectrum.imag**2
-    weighted = np.take(power, _BINS, axis=1)
-    weighted *= _WEIGHTS
-    return np.maximum(np.add.reduceat(weighted, _STARTS, axis=1), BAND_FLOOR)
+def band_energies(pieces: Floats) -> Floats:
+    """Energy in each mel band, floored at `BAND_FLOOR`: (k, 512) → (k, 40).
+
+    A piece is a frame of 16-bit values with the 112 samples before it, which the taper silences: padding in front.
+    """
+    bands = np.empty((len(pieces), MEL_BANDS))
+    for first in range(0, len(pieces), _CACHED_PIECES):
+        some = slice(first, first + _CACHED_PIECES)
+        spectrum = np.fft.rfft(pieces[some] * _TAPER)
+        power = spectrum.real**2 + spectrum.imag**2
+        weighted = np.take(power, _BINS, axis=1)
+        weighted *= _WEIGHTS
+        np.add.reduceat(weighted, _STARTS, axis=1, out=bands[some])
+    return np.maximum(bands, BAND_FLOOR, out=bands)
 
 
 def cepstrum(bands: Floats) -> Floats:

@@ -95,7 +95,7 @@ def correlation_measures(contour: Floats, delay: int) -> tuple[float, float]:
     radii = np.partition(near, ranks)[ranks]
     within = np.array([np.count_nonzero(near <= r) for r in radii])
     still_within = np.array([np.count_nonzero(further <= r) for r in radii])
-    slope = _slope(np.log(radii), np.log(within)) if radii[-1] > radii[0] else 0.0
+    slope = _slope(np.log(radii.astype(np.float64)), np.log(within)) if radii[-1] > radii[0] else 0.0
     return slope, float(np.mean(np.log(within / np.maximum(still_within, 1)))) / delay
 
 
@@ -117,12 +117,13 @@ def hurst_exponent(contour: Floats) -> float:
     sizes = [size for size in HURST_SIZES if 2 * size <= len(contour)]
     excess = []
     for size in sizes:
-        blocks = contour[: len(contour) // size * size].reshape(-1, size)
-        walks = np.cumsum(blocks - blocks.mean(axis=1, keepdims=True), axis=1)
-        deviations = blocks.std(axis=1)
+        blocks = _blocks(contour, size)
+        walks = np.cumsum(blocks, axis=1)
+        deviations = np.sqrt(np.add.reduce(blocks * blocks, axis=1) / size)
         moving = deviations > 1e-12
-        ranges = (walks.max(axis=1) - np.minimum(walks.min(axis=1), 0.0))[moving]
-        ratio = float(np.mean(ranges / deviations[moving])) if moving.any() else 1.0
+        ranges = np.maximum.reduce(walks, axis=1) - np.minimum(np.minimum.reduce(walks, axis=1), 0.0)
+        ratios = ranges[moving] / deviations[moving]
+        ratio = float(np.add.reduce(ratios)) / len(ratios) if len(ratios) else 1.0
         excess.append(math.log(ratio / _EXPECTED_RANGE[size]))
     return 0.5 + _slope(np.log(sizes), np.array(excess))
 
@@ -145,15 +146,24 @@ def dfa_exponent(contour: Floats) -> float:
     """
     walk = np.cumsum(contour - contour.mean())
     sizes = [size for size in DFA_SIZES if 4 * size <= len(contour)]
-    fluctuations = []
+    variances = []
     for size in sizes:
-        boxes = walk[: len(walk) // size * size].reshape(-1, size)
-        ramp = np.arange(size) - (size - 1) / 2
-        boxes = boxes - boxes.mean(axis=1, keepdims=True)
-        tilt = (boxes * ramp).sum(axis=1, keepdims=True) / (ramp * ramp).sum()
-        residues = boxes - tilt * ramp
-        fluctuations.append(math.sqrt(np.mean(residues * residues)))
-    return _slope(np.log(sizes), np.log(np.maximum(fluctuations, 1e-12)))
+        boxes, ramp = _blocks(walk, size), _RAMPS[size]
+        tilted = np.add.reduce(boxes * ramp, axis=1)
+        residue = np.add.reduce(boxes * boxes, axis=None) - np.add.reduce(tilted * tilted)
+        variances.append(float(residue) / boxes.size)
+    return 0.5 * _slope(np.log(sizes), np.log(np.maximum(variances, 1e-24)))
+
+
+#: A straight line through each box size, of mean 0 and length 1.
+_RAMPS: Final = {size: (np.arange(size) - (size - 1) / 2) / math.sqrt((size**3 - size) / 12) for size in DFA_SIZES}
+
+
+def _blocks(values: Floats, size: int) -> Floats:
+    """Successive whole blocks (blocks, size), each freed of its mean; what is left over at the end is dropped."""
+    blocks = values[: len(values) // size * size].reshape(-1, size)
+    centred: Floats = blocks - np.add.reduce(blocks, axis=1, keepdims=True) / size
+    return centred
 
 
 def higuchi_dimension(contour: Floats) -> float:
@@ -162,10 +172,12 @@ def higuchi_dimension(contour: Floats) -> float:
     lengths = []
     for step in range(1, HIGUCHI_STEPS + 1):
         jumps = np.abs(contour[step:] - contour[:-step])
-        start = np.arange(len(jumps)) % step
-        counts = (points - 1 - np.arange(step)) // step
-        travelled = np.bincount(start, weights=jumps, minlength=step)
-        lengths.append(float(np.mean(travelled * (points - 1) / (counts * step))) / step)
+        rounds, rest = divmod(len(jumps), step)
+        travelled = np.add.reduce(jumps[: rounds * step].reshape(rounds, step), axis=0)
+        travelled[:rest] += jumps[rounds * step :]
+        counts = np.full(step, rounds)
+        counts[:rest] += 1
+        lengths.append(float(np.add.reduce(travelled / counts)) * (points - 1) / step**3)
     steps = np.arange(1, HIGUCHI_STEPS + 1)
     return _slope(np.log(1.0 / steps), np.log(np.maximum(lengths, 1e-12)))
 
@@ -182,7 +194,7 @@ def permutation_entropy(contour: Floats) -> float:
     return float(-np.sum(shares * np.log(shares)) / math.log(math.factorial(ORDER)))
 
 
-def _slope(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
+def _slope(x: Floats, y: Floats) -> float:
     """Least-squares slope of y over x."""
     x = x - x.mean()
-    return float(np.sum(x * y) / np.sum(x * x))
+    return float(np.add.reduce(x * y) / np.add.reduce(x * x))

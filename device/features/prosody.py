@@ -1,7 +1,7 @@
 """Level, crossings, peak, pitch, flux and slopes: what a frame says beside its cepstrum.
 
-As in `mel`, a row of a result depends, bit for bit, on its own row (and the rows before it where the docstring says
-so) and never on how many rows are given at once.
+`samples` are values of 16-bit PCM at 16 kHz as float64, not scaled: sums of their products are whole numbers below
+2^53, hence exact in any order, hence the same bits however many frames are computed at once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from device.features.frame import FULL_SCALE, Floats, windowed
-from models.contract import HOP_SAMPLES, SAMPLE_RATE_HZ
+from device.features.frame import FULL_SCALE, Floats, running_sums, sums_over, windowed
+from models.contract import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
 
 #: Floor of a frame's mean square: the noise that rounding to 16 bits leaves, 1/12 of a squared step.
 ENERGY_FLOOR: Final = 1.0 / (12.0 * FULL_SCALE**2)
+
+#: Frames and hops are multiples of it: what such a piece says is found once for all the frames that share it.
+_SHARED_SAMPLES: Final = 80
 
 LOWEST_F0_HZ: Final = 60.0
 HIGHEST_F0_HZ: Final = 500.0
@@ -49,31 +52,40 @@ def _low_pass() -> Floats:
     taps = DECIMATION * 11
     place = np.arange(taps) - (taps - 1) / 2
     shape: Floats = np.sinc(place * (2.0 * 1000.0 / SAMPLE_RATE_HZ)) * np.hamming(taps)
-    return np.rint(shape / shape.sum() * 2.0**15)
+    whole: Floats = np.rint(shape / shape.sum() * 2.0**15)
+    return whole
 
 
 _TAPS: Final = _low_pass()
-_ZERO: Final = np.zeros(1)
 #: 16 kHz samples up to the end of a frame that its pitch depends on.
 PITCH_REACH: Final = (_PITCH_SAMPLES + _REACH) * DECIMATION + len(_TAPS) - DECIMATION
 
 
-def log_energy(frames: Floats) -> Floats:
-    """Natural logarithm of the mean square of full scale, (k, 400) → (k,) (the source paper's Eq. 5, per sample)."""
-    squares = frames * frames
-    return np.log(np.maximum(np.add.reduce(squares, axis=1) / frames.shape[1], ENERGY_FLOOR))
+def log_energy(samples: Floats, count: int) -> Floats:
+    """Natural logarithm of each frame's mean square, full scale = 0 (the source paper's Eq. 5, per sample)."""
+    energy = _over_frames(np.add, samples * samples, count)
+    logarithm: Floats = np.log(np.maximum(energy / (FRAME_SAMPLES * FULL_SCALE**2), ENERGY_FLOOR))
+    return logarithm
 
 
-def zero_crossing_rate(frames: Floats) -> Floats:
+def zero_crossing_rate(samples: Floats, count: int) -> Floats:
     """Share of sample pairs that change sign, 0..1: ½·Σ|sgn x[n] - sgn x[n-1]| / 399, sgn 0 = 1 (source Eq. 24)."""
-    negative = frames < 0.0
-    changes = np.count_nonzero(negative[:, 1:] != negative[:, :-1], axis=1)
-    return changes / (frames.shape[1] - 1)
+    negative = samples < 0.0
+    changes = (negative[1:] != negative[:-1]).astype(np.float64)
+    return sums_over(changes, FRAME_SAMPLES - 1, HOP_SAMPLES, count) / (FRAME_SAMPLES - 1)
 
 
-def waveform_peak(frames: Floats) -> Floats:
-    """Largest magnitude of the frame, as a share of full scale, 0..1 (the source paper's Eq. 25)."""
-    return np.maximum.reduce(np.abs(frames), axis=1)
+def waveform_peak(samples: Floats, count: int) -> Floats:
+    """Largest magnitude of each frame, as a share of full scale, 0..1 (the source paper's Eq. 25)."""
+    return _over_frames(np.maximum, np.abs(samples), count) / FULL_SCALE
+
+
+def _over_frames(combine: np.ufunc, values: Floats, count: int) -> Floats:
+    """Combine the values of each frame, shape (count,), those that frames share only once."""
+    shared: Floats = combine.reduce(values.reshape(-1, _SHARED_SAMPLES), axis=1)
+    per_frame, per_hop = FRAME_SAMPLES // _SHARED_SAMPLES, HOP_SAMPLES // _SHARED_SAMPLES
+    combined: Floats = combine.reduce(windowed(shared, per_frame, per_hop, count), axis=1)
+    return combined
 
 
 def decimated(samples: Floats) -> Floats:
@@ -82,7 +94,8 @@ def decimated(samples: Floats) -> Floats:
     total = np.correlate(phases[0], _TAPS[0::DECIMATION])
     for phase in range(1, DECIMATION):
         total += np.correlate(phases[phase], _TAPS[phase::DECIMATION])
-    return np.floor(total * (_FINER / 2.0**15) + 0.5)
+    whole: Floats = np.floor(total * (_FINER / 2.0**15) + 0.5)
+    return whole
 
 
 def correlation(samples: Floats, count: int) -> Floats:
@@ -101,12 +114,13 @@ def correlation(samples: Floats, count: int) -> Floats:
     sums, squares = (_lagged_sums(line, count) for line in (samples, samples * samples))
     products = products - sums[:, -1:] * sums[:, :-1] / _PITCH_SAMPLES
     spread = np.maximum(squares - sums * sums / _PITCH_SAMPLES, 0.0)
-    return products / np.sqrt(spread[:, -1:] * spread[:, :-1] + _QUIET)
+    heights: Floats = products / np.sqrt(spread[:, -1:] * spread[:, :-1] + _QUIET)
+    return heights
 
 
 def _lagged_sums(line: Floats, count: int) -> Floats:
-    """Sum over 50 ms per frame, (count, lags + 1): those a lag before it for each of `_LAGS`, then those up to its end."""
-    running = np.concatenate((_ZERO, np.cumsum(line)))
+    """Sum over 50 ms per frame, (count, lags + 1): a lag before its end for each of `_LAGS`, then up to its end."""
+    running = running_sums(line)
     width = len(_LAGS)
     ends = windowed(running[_PITCH_SAMPLES:], _REACH + 1, _PITCH_HOP, count)
     starts = windowed(running, _REACH + 1, _PITCH_HOP, count)
@@ -119,10 +133,9 @@ def _lagged_sums(line: Floats, count: int) -> Floats:
 def pitch(samples: Floats, count: int) -> tuple[Floats, Floats]:
     """F0 and voicing of `count` successive frames, each (count,).
 
-    `samples`: values of 16-bit PCM at 16 kHz, from `PITCH_REACH` samples before the end of the first frame to the end
-    of the last. Voicing is the height, 0..1, of the best peak of `correlation` between 60 and 500 Hz, longer periods
-    paying `OCTAVE_COST` an octave (Boersma 1993); F0 is log2(Hz / 50) of that peak, placed by a parabola, and 0 where
-    voicing is below `VOICED_FROM`.
+    `samples` reach from `PITCH_REACH` samples before the end of the first frame to the end of the last. Voicing is the
+    height, 0..1, of the best peak of `correlation` between 60 and 500 Hz, longer periods paying `OCTAVE_COST` an octave
+    (Boersma 1993); F0 is log2(Hz / 50) of that peak, placed by a parabola, and 0 where voicing is below `VOICED_FROM`.
     """
     heights = correlation(decimated(samples), count)
     here = heights[:, 1:-1]
@@ -140,13 +153,15 @@ def pitch(samples: Floats, count: int) -> tuple[Floats, Floats]:
 
 def spectral_shape(bands: Floats) -> Floats:
     """Amplitudes of the mel bands scaled to a Euclidean length of 1: (k, 40) → (k, 40)."""
-    return np.sqrt(bands / np.add.reduce(bands, axis=1, keepdims=True))
+    shapes: Floats = np.sqrt(bands / np.add.reduce(bands, axis=1, keepdims=True))
+    return shapes
 
 
 def spectral_flux(shapes: Floats) -> Floats:
     """Squared distance, 0..2, between successive spectral shapes: (k + 1, 40) → (k,) (Tzanetakis & Cook 2002)."""
     steps = shapes[1:] - shapes[:-1]
-    return np.add.reduce(steps * steps, axis=1)
+    flux: Floats = np.add.reduce(steps * steps, axis=1)
+    return flux
 
 
 def slopes(values: Floats) -> Floats:

@@ -15,7 +15,8 @@ def _half_way() -> npt.NDArray[np.float64]:
     """Kaiser-windowed sinc half a sample off, (32,), whole numbers of 2^-15: the sum over int16 is exact in float64."""
     place = np.arange(REACH) - (REACH - 1) / 2
     shape = np.sinc(place) * np.kaiser(REACH, 6.0)
-    return np.rint(shape / shape.sum() * 2.0**15)
+    taps: npt.NDArray[np.float64] = np.rint(shape / shape.sum() * 2.0**15)
+    return taps
 
 
 _TAPS: Final = _half_way()

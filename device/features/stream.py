@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from device.errors import CaptureError, CaptureReason
 from device.features import mel, prosody
-from device.features.frame import FULL_SCALE, Floats, frame_count, windowed
+from device.features.frame import Floats, frame_count, windowed
 from device.features.resample import Doubler
 from models.contract import CHANNELS, FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
 
@@ -71,14 +71,14 @@ class FeatureStream:
 
     def _block(self, samples: Floats, count: int) -> Floats:
         """Compute `count` frames from the history before the first and the samples up to the end of the last."""
-        frames = windowed(samples[_HISTORY:] / FULL_SCALE, FRAME_SAMPLES, HOP_SAMPLES, count)
-        bands = mel.band_energies(frames)
+        bands = mel.band_energies(windowed(samples[_HISTORY - mel.PADDING :], mel.FFT_SIZE, HOP_SAMPLES, count))
         columns = np.empty((count, len(CHANNELS)))
         columns[:, : mel.CEPSTRA] = mel.cepstrum(bands)
         at = mel.CEPSTRA
-        columns[:, at] = prosody.log_energy(frames)
-        columns[:, at + 1] = prosody.zero_crossing_rate(frames)
-        columns[:, at + 2] = prosody.waveform_peak(frames)
+        now = samples[_HISTORY:]
+        columns[:, at] = prosody.log_energy(now, count)
+        columns[:, at + 1] = prosody.zero_crossing_rate(now, count)
+        columns[:, at + 2] = prosody.waveform_peak(now, count)
         columns[:, at + 3], columns[:, at + 4] = prosody.pitch(samples, count)
         columns[:, at + 5] = self._flux(bands)
         columns[:, at + 6 : -1], columns[:, -1] = self._slopes(columns)
