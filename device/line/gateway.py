@@ -139,6 +139,16 @@ class LineGateway:
         return self._round.head if self._round else NO_PREVIOUS
 
     @property
+    def order(self) -> tuple[str, ...]:
+        """Units in the order that the open grant prefers: the first has the right to open the round."""
+        return self._round.grant.body.order if self._round else ()
+
+    @property
+    def signed_units(self) -> tuple[str, ...]:
+        """Units whose links of the open round are accepted, in the order of the chain."""
+        return tuple(self._round.links) if self._round else ()
+
+    @property
     def live_units(self) -> tuple[str, ...]:
         """Units that signed lately, in desk order."""
         return tuple(unit for unit in self._units if self._is_live(unit))
