@@ -119,7 +119,7 @@ def _show(options: argparse.Namespace) -> None:
     ends = datetime.fromtimestamp(policy.not_after_ms / 1_000, UTC)
     print(
         f"policy   {policy.mode.value} for {policy.purpose.value} in {policy.setting.value} ({policy.jurisdiction}),"
-        f" groups from {policy.min_group}, kept {policy.retention_days} days, until {ends:%Y-%m-%d}"
+        f" groups from {policy.min_group}, retention {policy.retention_days} d, until {ends:%Y-%m-%d}"
     )
     print(f"approved by: {policy.approved_by}")
 

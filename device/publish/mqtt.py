@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import ssl
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +29,8 @@ from device.system.keys import check_owner_only
 LOG: Final = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
+FIRST_DELAY_S: Final = 0.5
+LOOP_S: Final = 1.0
 INFLIGHT_MESSAGES: Final = 20
 UNACKNOWLEDGED_MESSAGES: Final = 200
 PACKET_OVERHEAD_BYTES: Final = 1_024
@@ -109,16 +111,21 @@ class MqttLink:
         self._events: queue.Queue[Event] = queue.Queue(broker.queue_messages + EVENTS_KEPT_FREE)
         self._dropped = 0
         self._taken = False
+        self._subscribed = False
         self._stopping = threading.Event()
         self._under_way: paho.MQTTMessageInfo | None = None
-        self._context: ssl.SSLContext | None = None
-        self._client: paho.Client | None = None
+        self._client = self._new_client()
         self._thread: threading.Thread | None = None
 
     @property
     def connected(self) -> bool:
         """Whether the broker has taken us and has not gone since, as far as we know."""
-        return self._client is not None and self._client.is_connected()
+        return self._client.is_connected()
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has answered our subscriptions in this connection: what is published now will come."""
+        return self.connected and self._subscribed
 
     @property
     def dropped(self) -> int:
@@ -129,8 +136,7 @@ class MqttLink:
         """Begin to connect, and return at once. Raises ConfigError for unusable trust files."""
         if self._thread is not None:
             raise AssertionError("a link is started once")
-        self._context = tls_context(self._credentials)
-        self._client = self._new_client(self._context)
+        self._client.tls_set_context(tls_context(self._credentials))
         self._thread = threading.Thread(target=self._run, name=f"mqtt {self._client_id}", daemon=True)
         self._thread.start()
 
@@ -143,11 +149,10 @@ class MqttLink:
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
         """Hand one message to the connection. Raises TransportError when it is down or too much is under way."""
-        client = self._client
         # Paho would keep the message and send it later, after newer ones: the outbox above must decide that.
-        if client is None or not client.is_connected():
+        if not self._client.is_connected():
             raise TransportError(f"{topic}: not published, the broker is away.", next_step="It is tried again.")
-        sent = client.publish(topic, payload, qos=qos, retain=retain)
+        sent = self._client.publish(topic, payload, qos=qos, retain=retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             reason = paho.error_string(sent.rc)
             raise TransportError(f"{topic}: not published ({reason}).", next_step="It is tried again.")
@@ -155,7 +160,7 @@ class MqttLink:
 
     def stop(self, *, flush_s: float = 2.0) -> None:
         """Wait at most `flush_s` seconds for what is under way, say goodbye (no last will), and free everything."""
-        if self._thread is None or self._client is None:
+        if self._thread is None:
             return
         if self._under_way is not None and self.connected:
             try:
@@ -167,37 +172,44 @@ class MqttLink:
         self._thread.join(CONNECT_TIMEOUT_S + self._broker.keepalive_s)
 
     def _run(self) -> None:
+        delay_s = FIRST_DELAY_S
         while not self._stopping.is_set():
-            assert self._client is not None and self._context is not None
-            try:
-                self._client.loop_forever(retry_first_connection=True)
-            except Exception:
-                # Paho raises whatever its parser meets in a malformed packet: the connection is lost, not the program.
-                LOG.exception("%s: the broker's bytes could not be read", self._client_id)
-                self._client.on_disconnect = None
-                self._client.disconnect()
-                self._tell(Disconnected("The broker sent bytes that are not MQTT."))
-                self._stopping.wait(1.0)
-                self._client = self._new_client(self._context)
+            self._taken = False
+            self._subscribed = not self._subscriptions
+            self._connect_and_read()
+            delay_s = FIRST_DELAY_S if self._taken else min(2 * delay_s, self._broker.reconnect_max_s)
+            # A room's units must not all come back in the same moment.
+            self._stopping.wait(delay_s * random.uniform(0.5, 1.0))
 
-    def _new_client(self, context: ssl.SSLContext) -> paho.Client:
+    def _connect_and_read(self) -> None:
+        """One connection from its first to its last byte."""
+        try:
+            self._client.reconnect()
+        except OSError as error:
+            self._tell(Disconnected(f"{self._broker.host}:{self._broker.port} cannot be reached: {error}."))
+            return
+        try:
+            while self._client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
+        except Exception:
+            # Paho raises whatever its parser meets in malformed bytes: that costs the connection, not the program.
+            LOG.exception("%s: the broker's bytes could not be read", self._client_id)
+            self._tell(Disconnected("The broker sent bytes that are not MQTT."))
+
+    def _new_client(self) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv5)
-        client.tls_set_context(context)
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.reconnect_delay_set(1, self._broker.reconnect_max_s)
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
         client.max_queued_messages_set(UNACKNOWLEDGED_MESSAGES)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
-        client.on_pre_connect = self._on_pre_connect
         client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
-        # With this callback paho leaves all writing to its loop's thread; without it, `publish` would write to the TLS
-        # socket from the caller's thread while the loop reads from it.
+        # With this callback paho leaves all writing to the thread that calls `loop`; without it, `publish` would write
+        # to the TLS socket from the caller's thread while the loop reads from it.
         client.on_socket_register_write = self._on_socket_register_write
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._broker.session_expiry_s
@@ -222,9 +234,6 @@ class MqttLink:
             if self._dropped & (self._dropped - 1) == 0:
                 LOG.warning("%s: event queue is full, %d dropped so far", self._client_id, self._dropped)
 
-    def _on_pre_connect(self, client: paho.Client, userdata: Any) -> None:
-        self._taken = False
-
     def _on_connect(
         self,
         client: paho.Client,
@@ -240,11 +249,6 @@ class MqttLink:
         if self._subscriptions:
             client.subscribe(self._subscriptions)
         self._tell(Connected(session_present=flags.session_present))
-
-    def _on_connect_fail(self, client: paho.Client, userdata: Any) -> None:
-        # Paho calls this inside its `except` block and hands over no reason.
-        error = sys.exception()
-        self._tell(Disconnected(f"{self._broker.host}:{self._broker.port} cannot be reached: {error}."))
 
     def _on_disconnect(
         self,
@@ -278,6 +282,7 @@ class MqttLink:
         for (topic, _), reason in zip(self._subscriptions, reasons, strict=False):
             if reason.is_failure:
                 self._tell(Refused(topic, str(reason)))
+        self._subscribed = True
 
     def _on_publish(
         self,

@@ -1,0 +1,126 @@
+"""A provisioned demo room with a real mosquitto, and links of its members."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from device.config import Broker
+from device.publish.mqtt import Credentials, MqttLink
+from device.publish.ports import Connected, Event, LastWill
+from provisioning import demo_room
+from provisioning.authority import RoomAuthority
+from provisioning.boxes import credentials_in
+from provisioning.demo_room import DemoPlan, DemoRoom
+from provisioning.mosquitto import Mosquitto, find_mosquitto, free_port
+
+EVENT_TIMEOUT_S = 20.0
+SOME_EVENT = TypeVar("SOME_EVENT", bound=Event)
+
+
+def require_mosquitto() -> None:
+    """Skip the test where mosquitto is not installed; fail it where everything real is required."""
+    if find_mosquitto() is None:
+        if os.environ.get("MOODLINE_REQUIRE_REAL"):
+            pytest.fail("mosquitto is not installed and MOODLINE_REQUIRE_REAL is set", pytrace=False)
+        pytest.skip("mosquitto is not installed")
+
+
+def wait_for(link: MqttLink, kind: type[SOME_EVENT]) -> SOME_EVENT:
+    """The next event of that kind; fails with the events seen when none comes."""
+    seen: list[Event] = []
+    while (event := link.next_event(EVENT_TIMEOUT_S)) is not None:
+        if isinstance(event, kind):
+            return event
+        seen.append(event)
+    raise AssertionError(f"no {kind.__name__}; seen: {seen}")
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Return when the condition holds; fails, saying what did not happen, when it does not in time."""
+    deadline = time.monotonic() + EVENT_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {EVENT_TIMEOUT_S} s: {what}"
+        time.sleep(0.01)
+
+
+def taken(link: MqttLink) -> MqttLink:
+    """The link, once the broker has taken it and has answered its subscriptions."""
+    wait_for(link, Connected)
+    wait_until(lambda: link.subscribed, "the broker answers the subscriptions")
+    return link
+
+
+class RoomBroker:
+    """A demo room of three units on line `a` with its broker running on a free loopback port."""
+
+    def __init__(self, folder: Path, take: Path) -> None:
+        self.room: DemoRoom = demo_room.build(
+            folder,
+            DemoPlan(takes=[take], units=3, port=free_port(), web_port=free_port(), intruder=True, autosave_s=1),
+        )
+        self.mosquitto = Mosquitto(self.room.broker, self.room.plan.host, self.room.plan.port)
+        self._links: list[MqttLink] = []
+
+    def authority(self) -> RoomAuthority:
+        """The room's authority, opened."""
+        return RoomAuthority.open(self.room.authority)
+
+    def box(self, name: str) -> Path:
+        """The folder with a member's key and certificates."""
+        if name == demo_room.GATEWAY:
+            return self.room.gateway
+        return self.room.unit(name) if name in self.room.units else self.room.consumer(name)
+
+    def start(self) -> None:
+        """Start the broker."""
+        self.mosquitto.start()
+
+    def stop(self) -> None:
+        """Stop it cleanly."""
+        self.mosquitto.stop()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.mosquitto.kill()
+
+    def restart(self) -> None:
+        """Stop it cleanly and start it."""
+        self.mosquitto.restart()
+
+    def link(
+        self,
+        name: str,
+        *,
+        subscriptions: Sequence[str] = (),
+        will: LastWill | None = None,
+        client_id: str | None = None,
+        credentials: Credentials | None = None,
+        queue_messages: int = 2_000,
+    ) -> MqttLink:
+        """A started link of a member; it is stopped when the test ends."""
+        link = MqttLink(
+            client_id or name,
+            Broker(host=self.room.plan.host, port=self.room.plan.port, queue_messages=queue_messages),
+            credentials or credentials_in(self.box(name)),
+            subscriptions=subscriptions,
+            will=will,
+        )
+        link.start()
+        self._links.append(link)
+        return link
+
+    def connected(self, name: str, *, subscriptions: Sequence[str] = (), will: LastWill | None = None) -> MqttLink:
+        """A started link of a member whom the broker has taken."""
+        return taken(self.link(name, subscriptions=subscriptions, will=will))
+
+    def close(self) -> None:
+        """Stop all links, then the broker."""
+        for link in self._links:
+            link.stop(flush_s=0.1)
+        self.stop()
