@@ -102,8 +102,9 @@ def label_message(document: LabelDocument, *, newest: bool) -> Publish:
 def alert_document(alert: Alert, *, room: str, event_id: str, at_ms: int, repeats: int) -> AlertDocument:
     """The document of one finding: what it means, what exactly was found, and what to do."""
     if isinstance(alert.code, Verdict):
-        step, sentence, next_step = VERDICTS[alert.code]
-        severity: Severity = "refused"
+        found = VERDICTS[alert.code]
+        step, sentence, next_step = found.step, found.sentence, found.next_step
+        severity: Severity = "warning" if found.honest else "refused"
     else:
         step, severity = None, "warning"
         sentence, next_step = NOTICES[alert.code]

@@ -1,7 +1,8 @@
 // Expressive face glyphs: a label, its place on the valence/arousal plane and its confidence become one drawn face.
 //
 // Every class has its own brows, eyes and mouth, so that the faces can be told apart without colour. Confidence scales
-// how strongly the face is drawn and fills the ring around it. Abstaining, muted and absent desks are no faces at all.
+// how strongly the face is drawn and fills the ring around it.
+// Abstaining, muted, opted-out and absent desks are no faces at all.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -131,7 +132,7 @@ export function face(label, confidence, title) {
   return svg;
 }
 
-/** What stands where no expression is named: unsure (abstain), muted, away, waiting, unknown. */
+/** What stands where no expression is named: unsure (abstain), muted, opted-out, away, waiting, unknown. */
 export function placeholder(kind, title) {
   const svg = canvas(title, kind);
   if (kind === "unsure") {
@@ -143,6 +144,9 @@ export function placeholder(kind, title) {
     shape("path", { d: "M41 56 a19 19 0 0 0 38 0 M60 75 V88 M50 88 H70", class: "quiet-line" }, svg);
     shape("path", { d: "M33 90 L87 30", class: "tile-cut" }, svg);
     shape("path", { d: "M33 90 L87 30", class: "quiet-line" }, svg);
+  } else if (kind === "opted-out") {
+    shape("rect", { x: 12, y: 12, width: 96, height: 96, rx: 26, class: "tile" }, svg);
+    shape("path", { d: "M30 56 Q60 84 90 56 M60 72 V84 M41 67 L35 77 M79 67 L85 77", class: "quiet-line" }, svg);
   } else if (kind === "away") {
     shape("rect", { x: 12, y: 12, width: 96, height: 96, rx: 26, class: "ring-dashed" }, svg);
     shape("path", { d: "M47 42 V56 M73 42 V56 M38 56 H82 V62 A22 22 0 0 1 38 62 Z M60 84 V98", class: "quiet-line" }, svg);

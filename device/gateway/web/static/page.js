@@ -9,7 +9,7 @@ const WORDS = {
 const REASONS = {
   silence: "Silence: nothing to hear", no_face: "No face in view", several_faces: "Several faces in view",
   low_quality: "Sound or picture too poor", conflict: "Voice and face disagree", low_confidence: "Not sure enough",
-  warming_up: "Warming up", muted: "Muted at the desk", opted_out: "Opted out at the desk",
+  warming_up: "Warming up",
 };
 const MODES = {
   labels: "labels per desk", "class-aggregate": "class picture only", off: "recognition is off",
@@ -60,7 +60,7 @@ function drawRoom(room) {
   put(
     find("policy"),
     policy.in_force
-      ? `Policy in force: ${MODES[room.mode]}. Purpose: ${policy.purpose}. Jurisdiction: ${policy.jurisdiction}. `
+      ? `Policy in force: ${MODES[room.mode]}. Purpose: ${policy.purpose}. Setting: ${policy.setting}. Jurisdiction: ${policy.jurisdiction}. `
         + `Approved by ${policy.approved_by}, until ${until}. Labels are kept for ${policy.retention_days} days.`
       : `No label is handed out: ${policy.why_not}`,
   );
@@ -114,24 +114,24 @@ function cardOf(lineName, unit, deskName) {
   const label = make("p", "label", "Waiting");
   const why = make("p", "why", "No label yet");
   const rows = make("dl", "rows");
-  const sure = fact(rows, "Confidence");
   const shares = fact(rows, "Voice · face");
-  const bar = make("div", "shares");
+  const bar = make("div", "shares empty");
   bar.setAttribute("aria-hidden", "true");
   bar.append(make("span", "speech"), make("span", "face"));
+  rows.append(bar);
   const proof = fact(rows, "Witnesses");
   const delay = fact(rows, "Delay");
-  item.append(rail, title, picture, label, why, rows, bar);
-  const card = { item, flag, title, picture, label, why, sure, shares, bar, proof, delay, drawn: "" };
+  item.append(rail, title, picture, label, why, rows);
+  const card = { item, flag, title, picture, label, why, shares, bar, proof, delay, drawn: "" };
   cards.set(key, card);
   return card;
 }
 
 function drawLine(name, line) {
   const view = lineOf(name);
-  const nameOf = new Map(line.desks.map((desk) => [desk.unit, desk.desk]));
+  const names = new Map(line.desks.map((desk) => [desk.unit, desk.desk]));
   put(view.values.round, line.round === null ? "none yet" : line.round.toLocaleString());
-  put(view.values.opener, line.opener === null ? "nobody yet" : nameOf.get(line.opener) ?? line.opener);
+  put(view.values.opener, line.opener === null ? "nobody yet" : names.get(line.opener) ?? line.opener);
   put(view.values.signed, `${line.signed.length} of ${line.order.length}`);
   put(view.values.live, `${line.live.length} of ${line.desks.length}`);
   put(view.values.verified, line.verified.toLocaleString());
@@ -156,8 +156,9 @@ function drawLine(name, line) {
 function pictureOf(card, record) {
   if (card.away) return ["away", "Away", record ? "Not on the line; last label is kept" : "Not on the line"];
   if (!record) return ["waiting", "Waiting", "No label yet"];
-  if (record.label !== null) return [record.label, WORDS[record.label], ""];
-  if (record.abstain_reason === "muted") return ["muted", "Muted", REASONS.muted];
+  if (record.state === "given") return [record.label, WORDS[record.label], `${percent(record.confidence)} sure`];
+  if (record.state === "muted") return ["muted", "Muted", "Switched off at the desk"];
+  if (record.state === "opted_out") return ["opted-out", "Opted out", "This desk does not take part"];
   return ["unsure", "No label", REASONS[record.abstain_reason] ?? record.abstain_reason];
 }
 
@@ -170,8 +171,7 @@ function drawDesk(line, unit) {
   const drawn = `${kind} ${Math.round(confidence * 20)}`;
   if (card.drawn !== drawn) {
     card.drawn = drawn;
-    const sure = kind in WORDS ? `, confidence ${percent(confidence)}` : "";
-    const title = `${card.title.textContent}: ${words}${sure}`;
+    const title = `${card.title.textContent}: ${words}${kind in WORDS ? `, ${why}` : ""}`;
     card.picture.replaceChildren(kind in WORDS ? face(kind, confidence, title) : placeholder(kind, title));
     card.item.dataset.kind = kind;
   }
@@ -180,14 +180,18 @@ function drawDesk(line, unit) {
   drawFigures(card, card.away ? undefined : record, kind);
 }
 
+function witnessWords(record) {
+  return record.status === "witnessed" ? `${record.witnesses} ✓` : `${record.witnesses} so far`;
+}
+
 function drawFigures(card, record, kind) {
   const named = kind in WORDS;
-  put(card.sure, named ? percent(record.confidence) : "–");
-  put(card.shares, named ? `${percent(record.shares.speech)} · ${percent(record.shares.face)}` : "–");
+  const whole = (share) => String(Math.round(share * 100));
+  put(card.shares, named ? `${whole(record.shares.speech)} · ${whole(record.shares.face)} %` : "–");
   card.bar.classList.toggle("empty", !named);
   card.bar.firstChild.style.flexGrow = named ? record.shares.speech : 0;
   card.bar.lastChild.style.flexGrow = named ? record.shares.face : 0;
-  put(card.proof, record ? `${record.witnesses} · ${record.status}` : "–");
+  put(card.proof, record ? witnessWords(record) : "–");
   put(card.delay, record ? delayWords(record.delay_ms) : "–");
 }
 
@@ -234,17 +238,29 @@ function drawAlerts(alerts) {
   for (const alert of [...alerts].reverse()) if (!shown.has(alert.event_id)) list.prepend(alertItem(alert));
 }
 
+function nameOf(peer) {
+  for (const [name, part] of parts) {
+    const desk = name.startsWith("line/") && part.desks.find((each) => each.unit === peer);
+    if (desk) return `${desk.desk} (${peer})`;
+  }
+  return peer;
+}
+
 function alertItem(alert) {
   const item = make("li", `alert ${alert.severity}`);
   item.dataset.event = alert.event_id;
   const mark = make("span", "alert-mark", alert.severity === "refused" ? "✕" : "!");
   mark.setAttribute("aria-hidden", "true");
   const box = make("div");
-  const where = [alert.line && `line ${alert.line}`, alert.peer && `as ${alert.peer}`].filter(Boolean).join(", ");
-  box.append(make("p", "alert-what", alert.sentence), make("p", "alert-next", alert.next_step));
-  const repeats = alert.repeats > 0 ? ` · ${alert.repeats} more like it` : "";
-  const step = alert.step === null ? "" : ` · step ${alert.step}`;
-  box.append(make("p", "small", `${clock(alert.at_ms)} · ${where || "gateway"} · ${alert.code}${step}${repeats}`));
+  const repeats = alert.repeats > 0 ? `${alert.repeats} more like it before` : "";
+  const step = alert.step === null ? "" : `step ${alert.step}`;
+  const facts = [clock(alert.at_ms), alert.line && `line ${alert.line}`, alert.code, step, repeats].filter(Boolean);
+  box.append(
+    make("p", "alert-what", alert.sentence),
+    make("p", "alert-next", alert.next_step),
+    make("p", "small", `${alert.peer ? `In the name of ${nameOf(alert.peer)}: ` : ""}${alert.detail}`),
+    make("p", "small", facts.join(" · ")),
+  );
   item.append(mark, box);
   return item;
 }
@@ -297,6 +313,7 @@ function drawKey() {
   const entries = LABELS.map((label) => [face(label, 0.95, WORDS[label]), WORDS[label]]);
   entries.push([placeholder("unsure", "No label"), "No label: the box abstains"]);
   entries.push([placeholder("muted", "Muted"), "Muted at the desk"]);
+  entries.push([placeholder("opted-out", "Opted out"), "Opted out: does not take part"]);
   entries.push([placeholder("away", "Away"), "Away: not on the line"]);
   for (const [image, words] of entries) {
     const item = make("li");

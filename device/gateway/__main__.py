@@ -1,0 +1,47 @@
+"""`moodline-gateway`: the classroom program. Exit codes: 0 stopped, 2 refused to start (the message says why)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from device.config import load_gateway
+from device.errors import MoodlineError
+from device.gateway.wiring import build
+from device.system.systemd import log_handler
+
+REFUSED = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the room's gateway until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="moodline-gateway",
+        description="Runs the classroom gateway: verifies, opens and stores labels, hands them on, serves the page.",
+        epilog="Exit codes: 0 stopped on request, 2 refused to start.",
+    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/moodline/gateway.toml"), help="default: %(default)s")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO, handlers=[log_handler("moodline-gateway")]
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        service = build(load_gateway(options.config))
+        print(f"The page is at {service.address}", flush=True)
+        service.run(stop)
+    except MoodlineError as error:
+        print(f"moodline-gateway: {error}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

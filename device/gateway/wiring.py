@@ -1,0 +1,165 @@
+"""Chooses the adapters of the room's gateway by its configuration. Nothing is chosen anywhere else."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from device.clock import Clock
+from device.config import GatewayConfig
+from device.errors import ConfigError, StorageError
+from device.gateway.alerts import AlertBook
+from device.gateway.board import Board
+from device.gateway.consumers import ClassPicture
+from device.gateway.documents import encode
+from device.gateway.ingest import Ingest, LineShell, Outlets
+from device.gateway.service import GatewayService, Identity, status_document
+from device.gateway.store import LabelReader, Store
+from device.gateway.web.app import PageSources, build_app
+from device.gateway.web.server import PageServer, bind
+from device.line.gateway import LineGateway
+from device.messages import topics
+from device.messages.envelope import Signer
+from device.messages.policy import Mode
+from device.messages.sealing import Opener
+from device.publish.mqtt import MqttLink
+from device.publish.ports import LastWill
+from device.system.clock import SystemClock
+from device.system.keys import load_opening_key
+from device.system.systemd import ServiceNotifier
+from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
+
+STORE_FILE: Final = "gateway.sqlite"
+SESSIONS: Final = "sessions"
+
+
+def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
+    """A service ready to run.
+
+    Raises ConfigError or StorageError naming the file. The session is counted last, so a gateway that refuses to start
+    uses none.
+    """
+    clock = clock or SystemClock()
+    trusted = load_trusted(config.trust, config.room, clock)
+    if trusted.roster.gateway.gateway != config.gateway:
+        raise ConfigError(
+            f"{config.trust.roster}: the room's gateway is {trusted.roster.gateway.gateway}, not {config.gateway}.",
+            next_step=PROVISION_AGAIN,
+        )
+    signer = load_signer(config.trust, config.gateway, trusted.roster.gateway.key)
+    opener = _opener(config, trusted)
+    with ExitStack() as undo:
+        listener = bind(config.web)
+        undo.callback(listener.close)
+        store = _open_store(config)
+        undo.callback(store.close)
+        board = Board()
+        identity = Identity(
+            room=config.room,
+            gateway=config.gateway,
+            session=store.raise_counter(SESSIONS),
+            version=_version(),
+            policy=trusted.policy,
+        )
+        link, ingest = _line_side(config, trusted, identity, signer, opener, store, board)
+        service = GatewayService(
+            identity,
+            clock=clock,
+            link=link,
+            ingest=ingest,
+            store=store,
+            board=board,
+            page=lambda health: PageServer(
+                build_app(
+                    PageSources(
+                        board=board,
+                        labels=LabelReader(store.path) if trusted.policy.mode is Mode.LABELS else None,
+                        health=health,
+                        live_clients=config.web.live_clients,
+                    )
+                ),
+                listener,
+                config.web,
+            ),
+            notifier=ServiceNotifier(),
+        )
+        undo.pop_all()
+    return service
+
+
+def _line_side(
+    config: GatewayConfig,
+    trusted: Trusted,
+    identity: Identity,
+    signer: Signer,
+    opener: Opener,
+    store: Store,
+    board: Board,
+) -> tuple[MqttLink, Ingest]:
+    """The broker link and the lines; a room whose policy is off has no lines."""
+    policy, roster = trusted.policy, trusted.roster
+    lines = () if policy.mode is Mode.OFF else tuple(roster.lines)
+    will = status_document(identity, online=False, in_force=False, ingest=None)
+    link = MqttLink(
+        config.gateway,
+        config.broker,
+        config.trust,
+        subscriptions=[topics.link(config.room, line, "+") for line in lines],
+        will=LastWill(topics.gateway_status(config.room), encode(will)),
+        message_bytes=config.limits.message_bytes,
+    )
+    outlets = Outlets(
+        room=config.room,
+        mode=policy.mode,
+        desks=config.desks,
+        store=store,
+        board=board,
+        alerts=AlertBook(room=config.room, gateway=config.gateway, session=identity.session, store=store, board=board),
+        publish=lambda message: link.publish(message.topic, message.payload, qos=message.qos, retain=message.retain),
+        class_picture=ClassPicture(room=config.room, min_group=policy.min_group),
+    )
+    shells = {}
+    for line in lines:
+        machine = LineGateway(
+            roster=roster,
+            line=line,
+            signer=signer,
+            opener=opener,
+            limits=config.limits,
+            witness_count=policy.witness_count,
+            stored_grant=store.open_grant(line),
+        )
+        shells[line] = LineShell(line, [unit.unit for unit in roster.units_of(line)], machine, outlets)
+    if policy.mode is Mode.LABELS:
+        for line, shell in shells.items():
+            shell.resume_with([label for label in LabelReader(store.path).latest() if label.line == line])
+    return link, Ingest(shells, outlets, trusted.roster_raw)
+
+
+def _opener(config: GatewayConfig, trusted: Trusted) -> Opener:
+    opener = Opener(load_opening_key(config.opening_key), trusted.roster.suite)
+    if opener.public_key != trusted.roster.gateway.opening_key:
+        raise ConfigError(
+            f"{config.opening_key}: is not the opening key on the roster, so no label would open.",
+            next_step=PROVISION_AGAIN,
+        )
+    return opener
+
+
+def _open_store(config: GatewayConfig) -> Store:
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{config.state}: cannot be made ({error.strerror}).",
+            next_step="Make it for the gateway's user, or correct `state` in gateway.toml.",
+        ) from error
+    return Store(config.state / STORE_FILE)
+
+
+def _version() -> str:
+    try:
+        return version("moodline")
+    except PackageNotFoundError:
+        return "source"
