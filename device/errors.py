@@ -81,11 +81,16 @@ class Verdict(StrEnum):
 
 
 class VerdictRow(NamedTuple):
-    """The step of the verification procedure (1 to 10), what was found, and what to do about it."""
+    """The step of the verification procedure (1 to 10), what was found, and what to do about it.
+
+    `honest` says whether an honest line on a bad network can bring it about, too; else somebody cheats, or a box is
+    wrongly set up.
+    """
 
     step: int
     sentence: str
     next_step: str
+    honest: bool = False
 
 
 _REFUSED: Final = "Nothing to do: the message was refused and nothing of it was used."
@@ -98,28 +103,38 @@ VERDICTS: Final[Mapping[Verdict, VerdictRow]] = {
     Verdict.TOO_LARGE: VerdictRow(1, "The message is larger than the line allows.", _ATTACK),
     Verdict.NOT_DECODABLE: VerdictRow(2, "The bytes are no message of this protocol.", _ATTACK),
     Verdict.NOT_DETERMINISTIC: VerdictRow(2, "The message is not in its one proper encoding.", _ATTACK),
-    Verdict.UNKNOWN_VERSION: VerdictRow(2, "The message is of another protocol version.", _UPDATE),
+    Verdict.UNKNOWN_VERSION: VerdictRow(2, "The message is of another protocol version.", _UPDATE, honest=True),
     Verdict.WRONG_KIND: VerdictRow(2, "The message is of another kind than its topic says.", _ATTACK),
     Verdict.WRONG_ROOM: VerdictRow(3, "The message belongs to another room.", _ATTACK),
     Verdict.WRONG_LINE: VerdictRow(3, "The message belongs to another line.", _ATTACK),
-    Verdict.STALE_EPOCH: VerdictRow(3, "The message was made under an older roster.", _ROSTER),
-    Verdict.UNKNOWN_EPOCH: VerdictRow(3, "The message was made under a roster that this box does not have.", _ROSTER),
+    Verdict.STALE_EPOCH: VerdictRow(3, "The message was made under an older roster.", _ROSTER, honest=True),
+    Verdict.UNKNOWN_EPOCH: VerdictRow(
+        3, "The message was made under a roster that this box does not have.", _ROSTER, honest=True
+    ),
     Verdict.UNKNOWN_SIGNER: VerdictRow(4, "The signer is not on the roster.", _ATTACK),
     Verdict.SIGNER_OF_ANOTHER_LINE: VerdictRow(4, "The signer belongs to another line.", _ATTACK),
     Verdict.REVOKED: VerdictRow(4, "The signer was revoked.", "Find the revoked box and take it off the network."),
     Verdict.BAD_SIGNATURE: VerdictRow(5, "The signature is not by the unit that it names.", _ATTACK),
-    Verdict.STALE_ROUND: VerdictRow(6, "The message belongs to a round that is over.", _REFUSED),
+    Verdict.STALE_ROUND: VerdictRow(6, "The message belongs to a round that is over.", _REFUSED, honest=True),
     Verdict.REPLAYED: VerdictRow(6, "The message was taken once already; somebody sent it again.", _ATTACK),
-    Verdict.UNGRANTED_ROUND: VerdictRow(6, "The message belongs to a round that nobody opened.", _REFUSED),
+    Verdict.UNGRANTED_ROUND: VerdictRow(6, "The message belongs to a round that nobody opened.", _REFUSED, honest=True),
     Verdict.GRANT_REWRITTEN: VerdictRow(
         6, "The gateway signed two different grants for one round.", "Keep the proof and examine the gateway."
     ),
-    Verdict.WRONG_PREVIOUS: VerdictRow(7, "The message continues from something that is not in the chain.", _REFUSED),
+    Verdict.WRONG_PREVIOUS: VerdictRow(
+        7, "The message continues from something that is not in the chain.", _REFUSED, honest=True
+    ),
     Verdict.LOST_RACE: VerdictRow(
-        7, "Another link was first on the same place of the chain.", "Nothing to do: its labels come in the next round."
+        7,
+        "Another link was first on the same place of the chain.",
+        "Nothing to do: its labels come in the next round.",
+        honest=True,
     ),
     Verdict.UNSEEN_HEAD: VerdictRow(
-        7, "The gateway continues from an object that this unit has not seen.", "If it repeats, check the network."
+        7,
+        "The gateway continues from an object that this unit has not seen.",
+        "If it repeats, check the network.",
+        honest=True,
     ),
     Verdict.EQUIVOCATION: VerdictRow(
         8, "One unit signed two things that exclude each other.", "Keep the proof, revoke the unit, enrol it anew."
@@ -129,7 +144,10 @@ VERDICTS: Final[Mapping[Verdict, VerdictRow]] = {
         8, "The session is older than one already used: an old message or a restored backup.", "Enrol the unit anew."
     ),
     Verdict.SECOND_LINK_IN_ROUND: VerdictRow(
-        8, "The unit restarted and signed again in one round.", "Nothing to do: its labels come in the next round."
+        8,
+        "The unit restarted and signed again in one round.",
+        "Nothing to do: its labels come in the next round.",
+        honest=True,
     ),
     Verdict.ACKNOWLEDGEMENT_WITHDRAWN: VerdictRow(
         8, "The gateway took back what it had acknowledged.", "Keep the proof and examine the gateway."
@@ -141,7 +159,9 @@ VERDICTS: Final[Mapping[Verdict, VerdictRow]] = {
         10, "A sealed entry does not open: it was sealed for another place, number or gateway.", _ATTACK
     ),
     Verdict.BAD_LABEL: VerdictRow(10, "An opened entry is no label.", "Update or examine the unit."),
-    Verdict.IMPLAUSIBLE_TIME: VerdictRow(10, "A label claims an impossible time.", "Check the unit's clock."),
+    Verdict.IMPLAUSIBLE_TIME: VerdictRow(
+        10, "A label claims an impossible time.", "Check the unit's clock.", honest=True
+    ),
 }
 
 
