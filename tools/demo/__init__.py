@@ -1,0 +1,1 @@
+"""The demo room: a whole line on one machine, everything real but the sensors. `make run`."""

@@ -1,0 +1,72 @@
+"""Stages what a dishonest broker could do: it reads every link and writes to every unit's topic, but holds no key."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from device.errors import Verdict
+from device.messages import topics
+from device.messages.envelope import ContentType, KeySigner, digest, open_envelope
+from device.messages.link import Link, decode_link, sign_link
+from device.publish.ports import Link as BrokerLink
+from device.publish.ports import Received
+from provisioning.demo_room import DemoRoom
+
+OLD_ROUNDS: Final = 3
+KEPT: Final = 200
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What was sent, and what the gateway must answer."""
+
+    name: str
+    sentence: str
+    victim: str
+    expected: Verdict
+
+
+FORGED: Final = "forged link"
+REPLAYED: Final = "replayed link"
+
+
+class Intruder:
+    """Listens to the line and strikes when told."""
+
+    def __init__(self, room: DemoRoom, link: BrokerLink) -> None:
+        self._room = room
+        self._link = link
+        self._key = Ed25519PrivateKey.generate()
+        self._heard: deque[tuple[bytes, Link]] = deque(maxlen=KEPT)
+
+    def listen(self) -> None:
+        """Take in what the line has said."""
+        while (event := self._link.next_event(0.0)) is not None:
+            if isinstance(event, Received):
+                envelope = open_envelope(event.payload, wanted=ContentType.LINK)
+                self._heard.append((event.payload, decode_link(envelope)))
+
+    def strike(self) -> list[Attack]:
+        """Send one forged and one replayed link; empty while too little was heard."""
+        if not self._heard:
+            return []
+        raw, newest = self._heard[-1]
+        old = next((entry for entry in self._heard if entry[1].round <= newest.round - OLD_ROUNDS), None)
+        other = next((link for _, link in reversed(self._heard) if link.unit != newest.unit and link.entries), None)
+        if old is None or other is None:
+            return []
+        forged = replace(other, round=newest.round, epoch=newest.epoch, prev=digest(raw))
+        self._publish(forged.unit, sign_link(forged, KeySigner(forged.unit, self._key)))
+        self._publish(old[1].unit, old[0])
+        return [
+            Attack(FORGED, f"in the name of {forged.unit}, with another key", forged.unit, Verdict.BAD_SIGNATURE),
+            Attack(REPLAYED, f"of {old[1].unit}, from round {old[1].round}", old[1].unit, Verdict.STALE_ROUND),
+        ]
+
+    def _publish(self, unit: str, payload: bytes) -> None:
+        plan = self._room.plan
+        self._link.publish(topics.link(plan.room, plan.line, unit), payload, qos=1, retain=False)
