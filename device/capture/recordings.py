@@ -210,7 +210,7 @@ def _describe(path: Path) -> TakeDescription:
         return TakeDescription()
     try:
         return msgspec.toml.decode(path.read_bytes(), type=TakeDescription)
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise unreadable(path, error, "Correct that entry.") from error
 
 
