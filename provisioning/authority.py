@@ -33,7 +33,7 @@ CA_CERTIFICATE: Final = "certificate-authority.pem"
 REVOKED_FILE: Final = "revoked.pem"
 ROSTER_FILE: Final = "roster.cose"
 POLICY_FILE: Final = "policy.cose"
-RESERVED_LINES: Final = frozenset({"labels", "alerts", "gateway", "roster"})
+RESERVED_LINES: Final = frozenset({"labels", "class", "alerts", "gateway", "roster"})
 """Names that stand at a line's place in other topics."""
 
 

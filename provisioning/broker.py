@@ -70,12 +70,14 @@ def rights(room: str, lines: Iterable[str], member: Member) -> list[str]:
                 *on_lines,
                 f"topic write {topics.roster(room)}",
                 f"topic write {topics.class_picture(room)}",
+                f"topic write {topics.class_picture(room)}",
                 f"topic write {topics.alerts(room)}",
                 f"topic write {topics.gateway_status(room)}",
             ]
         case Role.CONSUMER:
             return [
                 f"topic read {topics.labels(room, '+', '+')}",
+                f"topic read {topics.class_picture(room)}",
                 f"topic read {topics.class_picture(room)}",
                 f"topic read {topics.alerts(room)}",
                 f"topic read {topics.gateway_status(room)}",

@@ -71,7 +71,8 @@ def tls_context(credentials: Credentials) -> ssl.SSLContext:
     except OSError as error:
         raise _unusable(f"{credentials.certificate_authority}", error) from error
     try:
-        context.load_cert_chain(credentials.certificate, credentials.key)
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+        context.load_cert_chain(credentials.certificate, credentials.key, password="")
     except OSError as error:
         raise _unusable(f"{credentials.certificate} with {credentials.key}", error) from error
     return context

@@ -1,0 +1,181 @@
+"""The broker link against unusable files, an absent broker and a broker that talks nonsense. See also integration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from device.config import Broker
+from device.errors import ConfigError, TransportError
+from device.publish.mqtt import MqttLink, tls_context
+from device.publish.ports import Connected, Disconnected, Event, Received
+from provisioning import certificates, keys
+from provisioning.boxes import Credentials
+from provisioning.certificates import CertificateAuthority, Role, now_utc
+from provisioning.mosquitto import free_port
+
+CONNACK = bytes.fromhex("2003000000")
+GOOD_MESSAGE = bytes.fromhex("3008000161 00") + b"good"
+NOT_UTF8 = bytes.fromhex("3005 0001ff 00") + b"x"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> CertificateAuthority:
+    made = CertificateAuthority.create("r", keys.signing_key(tmp_path / "ca.key"), now_utc())
+    (tmp_path / "ca.pem").write_bytes(certificates.pem(made.certificate))
+    return made
+
+
+def credentials(folder: Path, authority: CertificateAuthority, name: str, role: Role) -> Credentials:
+    key = keys.signing_key(folder / f"{name}.key")
+    certificate = authority.issue(name, role, key.public_key(), now_utc(), hosts=("127.0.0.1",))
+    (folder / f"{name}.pem").write_bytes(certificates.pem(certificate))
+    return Credentials(folder / f"{name}.key", folder / f"{name}.pem", folder / "ca.pem")
+
+
+@pytest.fixture
+def unit(tmp_path: Path, authority: CertificateAuthority) -> Credentials:
+    return credentials(tmp_path, authority, "u1", Role.UNIT)
+
+
+def link_to(port: int, unit: Credentials) -> MqttLink:
+    return MqttLink("u1", Broker(host="127.0.0.1", port=port, reconnect_max_s=1), unit, subscriptions=["a"])
+
+
+def test_key_that_others_can_read_is_refused_before_anything_is_sent(unit: Credentials) -> None:
+    unit.key.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        link_to(free_port(), unit).start()
+
+
+@pytest.mark.parametrize("missing", ["certificate", "certificate_authority"])
+def test_missing_or_broken_certificate_is_refused_by_name(unit: Credentials, missing: str) -> None:
+    path: Path = getattr(unit, missing)
+    path.write_bytes(b"no certificate")
+    with pytest.raises(ConfigError, match=f"{path.name}.*cannot be used for TLS"):
+        tls_context(unit)
+    path.unlink()
+    with pytest.raises(ConfigError, match=f"{path.name}.*No such file"):
+        tls_context(unit)
+
+
+def test_key_of_another_certificate_is_refused(
+    tmp_path: Path, unit: Credentials, authority: CertificateAuthority
+) -> None:
+    other = credentials(tmp_path, authority, "u2", Role.UNIT)
+    with pytest.raises(ConfigError, match=r"u1.pem with .*u2.key: cannot be used for TLS .*KEY_VALUES_MISMATCH"):
+        tls_context(Credentials(other.key, unit.certificate, unit.certificate_authority))
+
+
+def test_encrypted_key_is_refused_and_nobody_is_asked_for_a_passphrase(
+    tmp_path: Path, unit: Credentials, authority: CertificateAuthority
+) -> None:
+    unit.key.unlink()
+    key = keys.signing_key(unit.key, b"a long passphrase")
+    unit.certificate.write_bytes(certificates.pem(authority.issue("u1", Role.UNIT, key.public_key(), now_utc())))
+    with pytest.raises(ConfigError, match=r"u1.key: cannot be used for TLS"):
+        tls_context(unit)
+
+
+def test_absent_broker_is_reported_and_publishing_says_so(unit: Credentials) -> None:
+    link = link_to(free_port(), unit)
+    link.start()
+    try:
+        event = link.next_event(10)
+        assert isinstance(event, Disconnected)
+        assert "cannot be reached" in event.reason
+        with pytest.raises(TransportError, match="the broker is away"):
+            link.publish("a", b"x", qos=1, retain=False)
+    finally:
+        link.stop()
+    assert not link.connected
+
+
+def test_publishing_before_start_is_refused(unit: Credentials) -> None:
+    with pytest.raises(TransportError, match="the broker is away"):
+        link_to(free_port(), unit).publish("a", b"x", qos=0, retain=False)
+
+
+class NonsenseBroker:
+    """Takes one TLS connection after the other, answers the CONNECT, and says the next of its scripted answers."""
+
+    def __init__(self, own: Credentials, answers: list[bytes]) -> None:
+        self.address = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.address.getsockname()[1]
+        self._answers = answers
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=own.certificate_authority)
+        self._context.load_cert_chain(own.certificate, own.key)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            plain, _ = self.address.accept()
+            with contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secured:
+                secured.settimeout(10)
+                secured.recv(4_096)
+                secured.sendall(CONNACK + answer)
+                while secured.recv(4_096):
+                    continue
+
+    def close(self) -> None:
+        self._thread.join(10)
+        self.address.close()
+
+
+@contextlib.contextmanager
+def events_after(answers: list[bytes], folder: Path, authority: CertificateAuthority) -> Iterator[MqttLink]:
+    broker = NonsenseBroker(credentials(folder, authority, "broker", Role.BROKER), answers)
+    link = link_to(broker.port, credentials(folder, authority, "u1", Role.UNIT))
+    link.start()
+    try:
+        yield link
+    finally:
+        link.stop(flush_s=0)
+        broker.close()
+
+
+def until(link: MqttLink, kind: type[Event]) -> list[Event]:
+    seen: list[Event] = []
+    while not seen or not isinstance(seen[-1], kind):
+        event = link.next_event(20)
+        assert event is not None, f"no {kind.__name__} after {seen}"
+        seen.append(event)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        bytes.fromhex("f005ffffffffff"),
+        bytes.fromhex("3003ffffff"),
+        bytes.fromhex("300100"),
+        bytes.fromhex("90020001"),
+        bytes.fromhex("4001ff"),
+        bytes.fromhex("30ffffffffff01"),
+        bytes.fromhex("300600016105ffffff"),
+    ],
+)
+def test_link_comes_back_after_nonsense_from_the_broker(
+    tmp_path: Path, authority: CertificateAuthority, nonsense: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    with events_after([nonsense, GOOD_MESSAGE], tmp_path, authority) as link:
+        seen = until(link, Received)
+    assert seen[-1] == Received("a", b"good", retained=False)
+    assert [type(event) for event in seen] == [Connected, Disconnected, Connected, Received]
+
+
+def test_topic_that_is_not_text_is_dropped_and_counted(tmp_path: Path, authority: CertificateAuthority) -> None:
+    with events_after([NOT_UTF8 + GOOD_MESSAGE], tmp_path, authority) as link:
+        seen = until(link, Received)
+    assert seen == [Connected(session_present=False), Received("a", b"good", retained=False)]
+    assert link.dropped == 1
