@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.lite.python import schema_py_generated as schema
 
 from models.contract import NetworkContract, Tensor
 
@@ -21,8 +22,10 @@ Batch = Mapping[str, NDArray[np.float32]]
 def to_int8(network: tf.keras.Model, contract: NetworkContract, representative: Iterable[Batch]) -> bytes:
     """Convert. `representative` gives inputs by contract name, each of the contract's shape (a batch of one).
 
-    Ranges of all tensors are taken from these inputs; a few hundred from the training set are enough.
-    Raises ValueError when network, contract and representative inputs do not fit together.
+    Ranges of all tensors are taken from these inputs; a few hundred from the training set are enough. What is
+    concatenated shares one scale, so inputs of very different ranges should meet after a Dense layer each.
+    Raises ValueError when network, contract and representative inputs do not fit together, and when the result holds
+    an LSTM that would answer nonsense (see `_check_lstm_scales`).
     """
     batches = [_checked(batch, contract.inputs) for batch in representative]
     if not batches:
@@ -31,7 +34,9 @@ def to_int8(network: tf.keras.Model, contract: NetworkContract, representative: 
     def inputs() -> Iterator[dict[str, NDArray[np.float32]]]:
         yield from batches
 
-    return _convert(network, contract, inputs)
+    content = _convert(network, contract, inputs)
+    _check_lstm_scales(contract, content)
+    return content
 
 
 def to_float32(network: tf.keras.Model, contract: NetworkContract) -> bytes:
@@ -76,3 +81,26 @@ def _checked(batch: Batch, tensors: Sequence[Tensor]) -> dict[str, NDArray[np.fl
         if batch[tensor.name].shape != tensor.shape:
             raise ValueError(f"representative {tensor.name}: shape {batch[tensor.name].shape}, not {tensor.shape}")
     return {name: np.asarray(value, dtype=np.float32) for name, value in batch.items()}
+
+
+def _check_lstm_scales(contract: NetworkContract, content: bytes) -> None:
+    """Refuse an LSTM whose output was given another scale than its hidden state.
+
+    The int8 kernel writes both with the state's scale. The converter (seen in TensorFlow 2.15.1) gives all inputs of a
+    concatenation one scale, also an LSTM's output, whose values are then read wrongly.
+    """
+    hidden_state_input = 18
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    for subgraph in graph.subgraphs:
+        for operator in subgraph.operators:
+            code = graph.operatorCodes[operator.opcodeIndex].builtinCode
+            if code != schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM:
+                continue
+            output, state = (subgraph.tensors[i] for i in (operator.outputs[0], operator.inputs[hidden_state_input]))
+            if not np.allclose(output.quantization.scale, state.quantization.scale, rtol=1e-5) or not np.array_equal(
+                output.quantization.zeroPoint, state.quantization.zeroPoint
+            ):
+                raise ValueError(
+                    f"{contract.file}: the output of an LSTM shares a concatenation's scale and would be read wrongly; "
+                    "put a Dense layer between them, or add Dense(forward) and Dense(backward) instead"
+                )
