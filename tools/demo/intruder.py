@@ -27,11 +27,13 @@ class Attack:
     name: str
     sentence: str
     victim: str
-    expected: Verdict
+    expected: frozenset[Verdict]
 
 
 FORGED: Final = "forged link"
 REPLAYED: Final = "replayed link"
+_FORGED: Final = frozenset({Verdict.BAD_SIGNATURE})
+_REPLAYED: Final = frozenset({Verdict.REPLAYED, Verdict.STALE_ROUND})
 
 
 class Intruder:
@@ -63,8 +65,8 @@ class Intruder:
         self._publish(forged.unit, sign_link(forged, KeySigner(forged.unit, self._key)))
         self._publish(old[1].unit, old[0])
         return [
-            Attack(FORGED, f"in the name of {forged.unit}, with another key", forged.unit, Verdict.BAD_SIGNATURE),
-            Attack(REPLAYED, f"of {old[1].unit}, from round {old[1].round}", old[1].unit, Verdict.STALE_ROUND),
+            Attack(FORGED, f"in the name of {forged.unit}, with another key", forged.unit, _FORGED),
+            Attack(REPLAYED, f"of {old[1].unit}, from round {old[1].round}", old[1].unit, _REPLAYED),
         ]
 
     def _publish(self, unit: str, payload: bytes) -> None:

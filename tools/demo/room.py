@@ -114,6 +114,7 @@ class _Session:
         self._view = view
         self._tally = Tally()
         self._attacks: list[Attack] = []
+        self._stopping = False
         self._began = time.monotonic()
 
     def watch(self, options: Options, stop: threading.Event) -> None:
@@ -129,6 +130,8 @@ class _Session:
             self._view.refresh(self._tally, self._playing())
 
     def settle(self) -> None:
+        """Let the last labels arrive. That the units have left is no news any more."""
+        self._stopping = True
         until = time.monotonic() + SETTLE_S
         while time.monotonic() < until:
             self._read(POLL_S)
@@ -164,7 +167,7 @@ class _Session:
 
     def _verdict_on(self, attack: Attack) -> str:
         for alert in self._tally.alerts:
-            if alert.code == attack.expected.value and alert.peer == attack.victim:
+            if alert.peer == attack.victim and alert.code in attack.expected:
                 return f"{alert.code} at step {alert.step}. {alert.sentence}"
         return ""
 
@@ -182,8 +185,9 @@ class _Session:
             if isinstance(event, Received) and not event.retained:
                 if event.topic == topics.alerts(self._room.plan.room):
                     alert = msgspec.json.decode(event.payload, type=AlertDocument)
-                    self._tally.add_alert(alert)
-                    self._view.alert(alert)
+                    if not self._stopping:
+                        self._tally.add_alert(alert)
+                        self._view.alert(alert)
                 else:
                     label = msgspec.json.decode(event.payload, type=LabelDocument)
                     if self._tally.add_label(label):
