@@ -68,6 +68,7 @@ say "Installing locked dependencies ($locks); the first time takes a few minutes
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-input)
 "${pip[@]}" --require-hashes -r "$locks"
 for lock in $bare; do "${pip[@]}" --require-hashes --no-deps -r "$lock"; done
-"${pip[@]}" --no-deps --editable .
+# Setuptools warns at every editable install; what it says matters only when it fails.
+"${pip[@]}" --no-deps --editable . 2>"$venv/install.log" || { cat "$venv/install.log" >&2; exit 1; }
 echo "$role $wanted" > "$stamp"
 say "Ready: $venv"
