@@ -19,7 +19,8 @@ LOG: Final = logging.getLogger(__name__)
 
 REPEAT_WINDOW_S: Final = 10.0
 ALERTS_PER_WINDOW: Final = 30
-SHOWN: Final = 50
+SHOWN: Final = 40
+NOTES_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class AlertBook:
         self._window_ends = 0.0
         self._counted: dict[tuple[str, str, str], int] = {}
         self._repeats: dict[tuple[str, str, str], int] = {}
-        self._shown: deque[AlertDocument] = deque(store.newest_alerts(SHOWN), maxlen=SHOWN)
+        self._shown: deque[AlertDocument] = deque(maxlen=SHOWN)
+        self._notes: deque[AlertDocument] = deque(maxlen=NOTES_SHOWN)
+        for stored in reversed(store.newest_alerts(SHOWN)):
+            self._place_of(stored).appendleft(stored)
         self._faults: dict[str, AlertDocument] = {}
         self._show()
 
@@ -70,9 +74,11 @@ class AlertBook:
 
     def keep(self, told: Told) -> Publish:
         """Show and store it; returns the message for the alerts topic. Raises StorageError."""
-        if not any(shown.event_id == told.document.event_id for shown in self._shown):
-            LOG.warning("%s: %s %s", told.document.code, told.document.sentence, told.document.detail)
-            self._shown.appendleft(told.document)
+        place = self._place_of(told.document)
+        if not any(shown.event_id == told.document.event_id for shown in place):
+            level = logging.INFO if told.document.severity == "note" else logging.WARNING
+            LOG.log(level, "%s: %s %s", told.document.code, told.document.sentence, told.document.detail)
+            place.appendleft(told.document)
             self._show()
         self._store.alert(told.document, told.proof)
         return Publish(topics.alerts(self._room), encode(told.document), qos=1)
@@ -102,9 +108,14 @@ class AlertBook:
         if self._faults.pop(line, None) is not None:
             self._show()
 
+    def _place_of(self, document: AlertDocument) -> deque[AlertDocument]:
+        """Notes have a place of their own, so that they never push out what matters."""
+        return self._notes if document.severity == "note" else self._shown
+
     def _next_id(self) -> str:
         self._number += 1
         return f"{self._prefix}/{self._number}"
 
     def _show(self) -> None:
-        self._board.put("alerts", [*self._faults.values(), *self._shown])
+        told = sorted([*self._shown, *self._notes], key=lambda document: document.at_ms, reverse=True)
+        self._board.put("alerts", [*self._faults.values(), *told])

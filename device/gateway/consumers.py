@@ -104,9 +104,9 @@ def alert_document(alert: Alert, *, room: str, event_id: str, at_ms: int, repeat
     if isinstance(alert.code, Verdict):
         found = VERDICTS[alert.code]
         step, sentence, next_step = found.step, found.sentence, found.next_step
-        severity: Severity = "warning" if found.honest else "refused"
+        severity: Severity = "note" if found.honest else "refused"
     else:
-        step, severity = None, "warning"
+        step, severity = None, "note" if alert.code is Notice.UNIT_RETURNED else "warning"
         sentence, next_step = NOTICES[alert.code]
     return AlertDocument(
         event_id=event_id,

@@ -16,7 +16,7 @@ from models.labels import AbstainReason, Emotion
 
 StateName = Literal["given", "abstained", "muted", "opted_out"]
 Status = Literal["signed", "witnessed"]
-Severity = Literal["refused", "warning"]
+Severity = Literal["refused", "warning", "note"]
 Mode = Literal["off", "class-aggregate", "labels"]
 
 
@@ -72,6 +72,7 @@ class LabelDocument(Document, frozen=True, kw_only=True):
 class AlertDocument(Document, frozen=True, kw_only=True):
     """Something refused or noticed on the line, in plain words. `peer` is whom the message claimed to be from.
 
+    `refused`: somebody cheats, or a box is wrongly set up; `warning`: have a look; `note`: a bad network does that.
     `sentence` says what it means, `detail` what exactly was found. `step` is the number of the verification step that
     found it (docs/verdicts.md), null when none did. `repeats` counts the same finding since the alert before this one.
     """

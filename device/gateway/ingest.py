@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from device.errors import StorageError, TransportError, Verdict
+from device.errors import VERDICTS, StorageError, TransportError, Verdict
 from device.gateway.alerts import AlertBook, Told
 from device.gateway.board import Board
 from device.gateway.consumers import (
@@ -188,7 +188,7 @@ class LineShell:
         """Alerts are told apart from repeats once, when they come, not again at each try to store them."""
         if not isinstance(action, Alert):
             return (action,)
-        self._refused += isinstance(action.code, Verdict)
+        self._refused += isinstance(action.code, Verdict) and not VERDICTS[action.code].honest
         told = self._out.alerts.take(action, now, wall_ms)
         return () if told is None else (told,)
 

@@ -204,14 +204,16 @@ class Store:
             found = self._db.execute("SELECT signed_grant FROM open_grants WHERE line = ?", (line,)).fetchone()
         return bytes(found[0]) if found else None
 
-    def rounds(self, line: str, *, limit: int) -> list[tuple[bytes, list[bytes]]]:
-        """The newest `limit` rounds in order: grant bytes, and link bytes in the order of the chain."""
+    def rounds(self, line: str, *, limit: int) -> list[ClosedRound]:
+        """The newest `limit` rounds, oldest of them first."""
         with _told(self.path, "reading rounds"):
             found = self._db.execute(
-                "SELECT position, signed_grant FROM rounds WHERE line = ? ORDER BY position DESC LIMIT ?", (line, limit)
+                "SELECT position, round, epoch, signed_grant FROM rounds WHERE line = ? ORDER BY position DESC LIMIT ?",
+                (line, limit),
             ).fetchall()
             return [
-                (grant, [row[0] for row in self._db.execute(_LINKS_OF, (position,))]) for position, grant in found[::-1]
+                ClosedRound(number, epoch, grant, tuple(row[0] for row in self._db.execute(_LINKS_OF, (position,))))
+                for position, number, epoch, grant in reversed(found)
             ]
 
     def alert(self, alert: AlertDocument, proof: Sequence[bytes] = ()) -> None:

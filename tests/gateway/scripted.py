@@ -103,26 +103,43 @@ def line_part(units: list[str], **changes: Any) -> dict[str, Any]:
     return part | changes
 
 
+SURE = (0.97, 0.62, 0.71, 0.9, 0.93, 0.55, 0.8, 0.88)
+
+REPLAYED = an_alert(
+    3,
+    code="replayed",
+    step=6,
+    peer="unit-3",
+    sentence="The message was taken once already; somebody sent it again.",
+    detail="The link for round 1031 was sent a second time.",
+)
+ABSENT = an_alert(
+    1,
+    severity="warning",
+    code="unit_absent",
+    step=None,
+    peer="unit-13",
+    sentence="A desk has left the line.",
+    detail="unit-13 has not signed for 4 rounds.",
+    next_step="Check that its box has power and network. The line goes on without it, and the box keeps its labels.",
+)
+
+
 def put_room(board: Board) -> None:
-    """Thirteen desks: the eight emotions, two ways to abstain, muted, opted out, away."""
+    """Thirteen desks: the eight emotions, two ways to abstain, muted, opted out, away; and three alerts."""
     units = [f"unit-{number}" for number in range(1, 14)]
     board.put("room", room_part())
     board.put("line/a", line_part(units, live=units[:12], order=units[:12], signed=units[1:8]))
-    for number, emotion in enumerate(Emotion):
-        sure = (0.97, 0.62, 0.71, 0.9, 0.93, 0.55, 0.8, 0.88)[number]
-        board.put(
-            f"desk/a/{units[number]}",
-            a_label(units[number], label=emotion, confidence=sure, shares=Shares(speech=0.2 + 0.07 * number, face=0.8 - 0.07 * number)),
-        )
-    board.put(f"desk/a/{units[8]}", a_label(units[8], label=None))
-    board.put(f"desk/a/{units[9]}", a_label(units[9], label=None, abstain_reason=AbstainReason.CONFLICT, status="signed", witnesses=1))
-    board.put(f"desk/a/{units[10]}", a_label(units[10], label=None, state="muted", abstain_reason=None))
-    board.put(f"desk/a/{units[11]}", a_label(units[11], label=None, state="opted_out", abstain_reason=None))
-    board.put(
-        "alerts",
-        [
-            an_alert(3, code="stale_round", step=6, sentence="The message belongs to a round that is over: late, or replayed.", next_step="Nothing to do: the message was refused and nothing of it was used.", detail="link of unit-3: round 1031, the open one is 1040"),
-            an_alert(2, repeats=4),
-            an_alert(1, severity="warning", code="unit_absent", step=None, peer="unit-13", sentence="A desk has left the line.", detail="unit-13 has not signed for 4 rounds", next_step="Check that its box has power and network. The line goes on without it, and the box keeps its labels."),
-        ],
-    )
+    for number, (emotion, sure) in enumerate(zip(Emotion, SURE, strict=True)):
+        shares = Shares(speech=0.2 + 0.07 * number, face=0.8 - 0.07 * number)
+        put_label(board, a_label(units[number], label=emotion, confidence=sure, shares=shares))
+    put_label(board, a_label(units[8], label=None))
+    put_label(board, a_label(units[9], label=None, abstain_reason=AbstainReason.CONFLICT, status="signed", witnesses=1))
+    put_label(board, a_label(units[10], label=None, state="muted", abstain_reason=None))
+    put_label(board, a_label(units[11], label=None, state="opted_out", abstain_reason=None))
+    board.put("alerts", [REPLAYED, an_alert(2, repeats=4), ABSENT])
+
+
+def put_label(board: Board, document: LabelDocument) -> None:
+    """As the gateway does when a label is delivered."""
+    board.put(f"desk/{document.line}/{document.unit}", document)

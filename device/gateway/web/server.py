@@ -65,6 +65,7 @@ class PageServer:
         config = uvicorn.Config(
             app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             lifespan="on",
             server_header=False,

@@ -8,7 +8,7 @@ const WORDS = {
 };
 const REASONS = {
   silence: "Silence: nothing to hear", no_face: "No face in view", several_faces: "Several faces in view",
-  low_quality: "Sound or picture too poor", conflict: "Voice and face disagree", low_confidence: "Not sure enough",
+  low_quality: "Sound or picture too poor", conflict: "Voice, face disagree", low_confidence: "Not sure enough",
   warming_up: "Warming up",
 };
 const MODES = {
@@ -154,11 +154,11 @@ function drawLine(name, line) {
 }
 
 function pictureOf(card, record) {
-  if (card.away) return ["away", "Away", record ? "Not on the line; last label is kept" : "Not on the line"];
+  if (card.away) return ["away", "Away", "Not on the line"];
   if (!record) return ["waiting", "Waiting", "No label yet"];
   if (record.state === "given") return [record.label, WORDS[record.label], `${percent(record.confidence)} sure`];
-  if (record.state === "muted") return ["muted", "Muted", "Switched off at the desk"];
-  if (record.state === "opted_out") return ["opted-out", "Opted out", "This desk does not take part"];
+  if (record.state === "muted") return ["muted", "Muted", "Off at the desk"];
+  if (record.state === "opted_out") return ["opted-out", "Opted out", "Takes no part"];
   return ["unsure", "No label", REASONS[record.abstain_reason] ?? record.abstain_reason];
 }
 
@@ -249,7 +249,7 @@ function nameOf(peer) {
 function alertItem(alert) {
   const item = make("li", `alert ${alert.severity}`);
   item.dataset.event = alert.event_id;
-  const mark = make("span", "alert-mark", alert.severity === "refused" ? "✕" : "!");
+  const mark = make("span", "alert-mark", { refused: "✕", warning: "!", note: "i" }[alert.severity]);
   mark.setAttribute("aria-hidden", "true");
   const box = make("div");
   const repeats = alert.repeats > 0 ? `${alert.repeats} more like it before` : "";
