@@ -17,7 +17,7 @@ CONFIG_BYTES: Final = 262_144
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(gt=0, lt=65536)]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 RuntimeName = Literal["tflite-runtime", "litert"]
 
 
@@ -64,8 +64,8 @@ class Broker(Section, frozen=True, kw_only=True):
 
     host: Name
     port: Port = 8883
-    keepalive_s: PositiveInt = 15
-    session_expiry_s: PositiveInt = 3_600
+    keepalive_s: Annotated[int, msgspec.Meta(gt=0, lt=2**16)] = 15
+    session_expiry_s: Annotated[int, msgspec.Meta(gt=0, lt=2**32)] = 3_600
     reconnect_max_s: PositiveInt = 10
     queue_messages: PositiveInt = 2_000
 

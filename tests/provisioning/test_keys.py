@@ -1,0 +1,58 @@
+"""Keys are made once, and passphrases are refused when they are open to others or short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device.errors import ConfigError
+from device.system.keys import load_verifying_key
+from provisioning.keys import opening_key, read_passphrase, signing_key, write_verifying_key
+
+
+def test_key_is_made_once_and_never_replaced(tmp_path: Path) -> None:
+    made = signing_key(tmp_path / "key.pem")
+    assert signing_key(tmp_path / "key.pem").private_bytes_raw() == made.private_bytes_raw()
+    opening = opening_key(tmp_path / "opening.pem")
+    assert opening_key(tmp_path / "opening.pem").private_bytes_raw() == opening.private_bytes_raw()
+    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [0o600, 0o600]
+
+
+def test_damaged_key_is_refused_and_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"damaged")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"key.pem"):
+        signing_key(path)
+    assert path.read_bytes() == b"damaged"
+
+
+def test_verifying_key_is_for_everybody(tmp_path: Path) -> None:
+    key = signing_key(tmp_path / "key.pem").public_key()
+    write_verifying_key(tmp_path / "public.pem", key)
+    assert load_verifying_key(tmp_path / "public.pem") == key
+    assert (tmp_path / "public.pem").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (b"correct horse battery staple\n", 0o644, "others may use"),
+        (b"short\n", 0o600, "shorter than 12 characters"),
+        (b"\nsecond line does not count\n", 0o600, "shorter than 12 characters"),
+    ],
+)
+def test_unsafe_passphrase_file_is_refused(tmp_path: Path, content: bytes, mode: int, why: str) -> None:
+    path = tmp_path / "passphrase"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=why):
+        read_passphrase(path)
+
+
+def test_passphrase_is_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "passphrase"
+    path.write_bytes(b"correct horse battery staple\nnot this\n")
+    path.chmod(0o600)
+    assert read_passphrase(path) == b"correct horse battery staple"
