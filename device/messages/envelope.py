@@ -126,7 +126,7 @@ def seal_envelope(
         }
     )
     payload = cbor.encode(fields)
-    signature = signer.sign(to_be_signed(protected, payload, room, line))
+    signature = signer.sign(sig_structure(protected, external_aad(room, line), payload))
     return cbor.encode(CBORTag(_COSE_SIGN1_TAG, [protected, {}, payload, signature]))
 
 
@@ -169,14 +169,19 @@ def _read_protected(protected: bytes) -> tuple[ContentType, str]:
     return ContentType(name), key_id.decode()
 
 
-def to_be_signed(protected: bytes, payload: bytes, room: str, line: str) -> bytes:
-    """The Sig_structure of RFC 9052, section 4.4, with `external_aad` = CBOR of [room, line]."""
-    return cbor.encode(["Signature1", protected, cbor.encode([room, line]), payload])
+def external_aad(room: str, line: str) -> bytes:
+    """What a signature is bound to beside its content: deterministic CBOR of [room, line]."""
+    return cbor.encode([room, line])
+
+
+def sig_structure(protected: bytes, aad: bytes, payload: bytes) -> bytes:
+    """The bytes that are signed: the Sig_structure of RFC 9052, section 4.4, for COSE_Sign1."""
+    return cbor.encode(["Signature1", protected, aad, payload])
 
 
 def check_signature(envelope: Envelope, public_key: bytes, *, room: str, line: str = "") -> None:
     """Raises RemoteMessageError BAD_SIGNATURE unless that key signed exactly these bytes for that room and line."""
-    message = to_be_signed(envelope.protected, envelope.payload, room, line)
+    message = sig_structure(envelope.protected, external_aad(room, line), envelope.payload)
     if not signature_holds(public_key, envelope.signature, message):
         raise RemoteMessageError(
             Verdict.BAD_SIGNATURE, f"The signature is not by the key of {envelope.key_id}.", peer=envelope.key_id

@@ -19,7 +19,8 @@ from device.messages.envelope import PROTOCOL_VERSION
 from device.messages.label import LABEL_BYTES, Label, decode_label, encode_label
 from device.messages.roster import SealingSuite
 
-_SUITES: Final = {
+#: The library's suite behind each number in the roster.
+SUITES: Final = {
     SealingSuite.X25519_SHA256_CHACHA20POLY1305: Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305),
 }
 #: Bytes that a suite adds: the encapsulated key and the authentication tag.
@@ -54,7 +55,7 @@ class Sealer:
 
     def __init__(self, opening_key: bytes, suite: SealingSuite) -> None:
         self._key = X25519PublicKey.from_public_bytes(opening_key)
-        self._suite = _SUITES[suite]
+        self._suite = SUITES[suite]
 
     def seal(self, label: Label, place: Place) -> bytes:
         """`sealed_bytes` bytes, different at every call."""
@@ -68,7 +69,7 @@ class Opener:
         self, key: X25519PrivateKey, suite: SealingSuite = SealingSuite.X25519_SHA256_CHACHA20POLY1305
     ) -> None:
         self._key = key
-        self._suite = _SUITES[suite]
+        self._suite = SUITES[suite]
 
     @property
     def public_key(self) -> bytes:

@@ -10,52 +10,18 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
 from device.clock import TimeSource
 from device.config import LineLimits
 from device.line.actions import Action, Alert, ClosedRound, Deliver, Gap, Infer, Persist, Publish, Witnessed
 from device.line.gateway import LineGateway
 from device.line.unit import LineUnit
 from device.messages import topics
-from device.messages.envelope import KeySigner
 from device.messages.label import Label, LabelState
-from device.messages.roster import Roster, RosteredGateway, RosteredUnit
-from device.messages.sealing import Opener
 from device.publish.outbox import BoundedOutbox
 from models.labels import EMOTIONS
+from tools.vectors import room
 
-ROOM, LINE = "lab", "row-1"
 EPOCH_MS = 1_800_000_000_000
-
-
-def seeded_key(name: str) -> Ed25519PrivateKey:
-    """The same signing key for the same name, for ever: for vectors and tests only."""
-    return Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
-
-
-def seeded_signer(name: str) -> KeySigner:
-    """A signer with the seeded key of that name."""
-    return KeySigner(name, seeded_key(name))
-
-
-def seeded_opener() -> Opener:
-    """The gateway's seeded opening key."""
-    return Opener(X25519PrivateKey.from_private_bytes(b"gateway opening key".ljust(32, b".")))
-
-
-def unit_names(count: int) -> tuple[str, ...]:
-    """`desk-1`, `desk-2`, …"""
-    return tuple(f"desk-{number}" for number in range(1, count + 1))
-
-
-def make_roster(count: int = 4, *, epoch: int = 1, revoked: frozenset[str] = frozenset()) -> Roster:
-    """A room with one line of `count` units and a second line of one."""
-    units = tuple(RosteredUnit(name, seeded_signer(name).public_key, bytes(32), 1) for name in unit_names(count))
-    other = (RosteredUnit("other-1", seeded_signer("other-1").public_key, bytes(32), 1),)
-    gateway = RosteredGateway("gateway", seeded_signer("gateway").public_key, seeded_opener().public_key, bytes(32))
-    return Roster(ROOM, epoch, {LINE: units, "row-2": other}, gateway, revoked, bytes(32))
 
 
 @dataclass(frozen=True)
@@ -93,7 +59,7 @@ class SimulatedLine:
         self.random = random.Random(seed)
         self.faults = faults or Faults()
         self.limits = limits or LineLimits()
-        self.roster = make_roster(units)
+        self.roster = room.roster(units)
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -106,7 +72,7 @@ class SimulatedLine:
         self.gaps: list[Gap] = []
         self.alerts: list[Alert] = []
         self.gateway: LineGateway | None = None
-        self.units = {name: SimulatedUnit(name) for name in unit_names(units)}
+        self.units = {name: SimulatedUnit(name) for name in room.unit_names(units)}
         self._online: set[str] = set()
         self._newest_arrival: dict[str, float] = {}
 
@@ -147,9 +113,9 @@ class SimulatedLine:
         """Start, or start again from what is stored."""
         self.gateway = LineGateway(
             roster=self.roster,
-            line=LINE,
-            signer=seeded_signer("gateway"),
-            opener=seeded_opener(),
+            line=room.LINE,
+            signer=room.signer(room.GATEWAY),
+            opener=room.opener(),
             limits=self.limits,
             witness_count=2,
             stored_grant=self.stored_grant,
@@ -168,9 +134,9 @@ class SimulatedLine:
         unit.labels = 0
         unit.machine = LineUnit(
             roster=self.roster,
-            line=LINE,
+            line=room.LINE,
             session=unit.session,
-            signer=seeded_signer(name),
+            signer=room.signer(name),
             outbox=unit.outbox,
             limits=self.limits,
         )
@@ -234,7 +200,7 @@ class SimulatedLine:
 
     def inject(self, payload: bytes, *, unit: str = "desk-1") -> None:
         """An attacker publishes on a unit's topic."""
-        self.publish(topics.link(ROOM, LINE, unit), payload)
+        self.publish(topics.link(room.ROOM, room.LINE, unit), payload)
 
     def _deliver(self, name: str, topic: str, payload: bytes) -> None:
         faults, dice = self.faults, self.random

@@ -1,0 +1,96 @@
+"""The label: a closed list of fields, and one size whatever it says."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from enum import Enum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device.clock import TimeSource
+from device.errors import RemoteMessageError, Verdict
+from device.inference.decision import SenseState
+from device.messages import cbor
+from device.messages.label import LABEL_BYTES, Label, LabelState, Sense, decode_label, encode_label
+from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
+
+PERMILLE = st.integers(min_value=0, max_value=1_000)
+
+
+@st.composite
+def labels(draw: st.DrawFn) -> Label:
+    """Any label that the format allows."""
+    state = draw(st.sampled_from(LabelState))
+    return Label(
+        window_end_ms=draw(st.integers(min_value=0, max_value=2**48 - 1)),
+        time_source=draw(st.sampled_from(TimeSource)),
+        state=state,
+        emotion=draw(st.sampled_from(EMOTIONS)) if state is LabelState.GIVEN else None,
+        abstain_reason=draw(st.sampled_from(ABSTAIN_REASONS)) if state is LabelState.ABSTAINED else None,
+        confidence=draw(PERMILLE),
+        share_speech=draw(PERMILLE),
+        share_face=draw(PERMILLE),
+        speech=draw(st.sampled_from(Sense)),
+        face=draw(st.sampled_from(Sense)),
+        bundle=draw(st.text(st.characters(codec="ascii"), max_size=16)),
+    )
+
+
+PLAIN = Label(window_end_ms=1_800_000_000_000, time_source=TimeSource.NTP, state=LabelState.GIVEN, emotion=Emotion.FEAR)
+
+
+@given(labels())
+def test_every_label_comes_back_and_has_the_same_size(label: Label) -> None:
+    plaintext = encode_label(label)
+    assert len(plaintext) == LABEL_BYTES
+    assert decode_label(plaintext) == label
+
+
+@given(st.binary(max_size=2 * LABEL_BYTES) | st.binary(min_size=LABEL_BYTES, max_size=LABEL_BYTES))
+def test_random_plaintext_is_a_bad_label_and_nothing_worse(plaintext: bytes) -> None:
+    with pytest.raises(RemoteMessageError) as refused:
+        decode_label(plaintext)
+    assert refused.value.verdict is Verdict.BAD_LABEL
+
+
+def _packed(body: object) -> bytes:
+    encoded = cbor.encode(body)
+    return bytes([len(encoded)]) + encoded + bytes(LABEL_BYTES - 1 - len(encoded))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{1: 2}, {4: 9}, {5: 99}, {6: 1_001}, {9: 8}, {11: 1}, {3: 3}, {12: "x" * 17}, {13: b"sound"}],
+    ids=["schema", "state", "emotion", "confidence", "sense", "reason", "time source", "bundle", "field added"],
+)
+def test_fields_out_of_range(changes: dict[int, object]) -> None:
+    plaintext = encode_label(PLAIN)
+    body = cbor.decode(plaintext[1 : 1 + plaintext[0]])
+    assert isinstance(body, dict)
+    with pytest.raises(RemoteMessageError) as refused:
+        decode_label(_packed({**body, **changes}))
+    assert refused.value.verdict is Verdict.BAD_LABEL
+
+
+def test_padding_carries_nothing() -> None:
+    smuggled = encode_label(PLAIN)[:-1] + b"\x01"
+    with pytest.raises(RemoteMessageError):
+        decode_label(smuggled)
+
+
+def test_a_muted_label_that_names_an_emotion_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="emotion"):
+        replace(PLAIN, state=LabelState.MUTED)
+    with pytest.raises(ValueError, match="reason"):
+        replace(PLAIN, abstain_reason=AbstainReason.SILENCE)
+
+
+def test_no_field_can_hold_sound_pictures_or_embeddings() -> None:
+    kinds = {type(getattr(PLAIN, field.name)) for field in fields(PLAIN)}
+    assert all(issubclass(kind, (int, str, Enum, type(None))) for kind in kinds)
+
+
+def test_the_wire_speaks_of_senses_as_the_decision_does() -> None:
+    assert [sense.value for sense in Sense] == [state.value for state in SenseState]

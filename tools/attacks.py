@@ -1,0 +1,26 @@
+"""Hostile messages for the demonstration and the tests: what somebody on the room's network could try."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from device.messages.envelope import ContentType, KeySigner, open_envelope
+from device.messages.link import decode_link, sign_link
+
+
+def forge_link(captured: bytes) -> bytes:
+    """A link for the round after a captured one, in the name of its unit, signed with the forger's own key.
+
+    It is refused with BAD_SIGNATURE. Raises RemoteMessageError when `captured` is no link.
+    """
+    link = decode_link(open_envelope(captured, wanted=ContentType.LINK))
+    stranger = KeySigner(link.unit, Ed25519PrivateKey.generate())
+    return sign_link(replace(link, round=link.round + 1), stranger)
+
+
+def replay_link(captured: bytes) -> bytes:
+    """A captured link as it was. Published again in a later round it is refused with REPLAYED, or STALE_ROUND when it
+    is older than what the gateway remembers."""
+    return captured

@@ -1,0 +1,1 @@
+"""Golden vectors of the line protocol: `python -m tools.vectors` rebuilds tests/vectors/line."""

@@ -1,0 +1,465 @@
+"""The vectors: one good round, and every defect that verification must find, each named by its defect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import cbor2
+
+from device.clock import TimeSource
+from device.config import LineLimits
+from device.errors import Verdict
+from device.line.verify import OpenRound, SignedGrant, SignedLink
+from device.messages.envelope import digest
+from device.messages.grant import NO_PREVIOUS, Accepted, Grant, sign_grant
+from device.messages.label import Label, LabelState
+from device.messages.link import Entry, Link, sign_link
+from device.messages.sealing import Place, Sealer
+from models.labels import AbstainReason, Emotion
+from tools.vectors import room
+from tools.vectors.hostile import malleate, nested, parts, protected_of, reassemble, sign_bytes
+
+LIMITS: Final = LineLimits()
+ROUND: Final = 7
+WALL_MS: Final = 1_800_000_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A message, the chain it arrives on, and what verification must say: a verdict, or None for a good one.
+
+    `kind` is link, grant or proof; a proof has two messages. `chain` is the open round: its grant and the links taken
+    so far. `grants` are the earlier grants that a unit remembers.
+    """
+
+    name: str
+    about: str
+    kind: str
+    messages: tuple[bytes, ...]
+    verdict: Verdict | None = None
+    chain: tuple[bytes, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class SealedEntries:
+    """Sealing is random by design, so sealed entries are recorded once and read again afterwards."""
+
+    def __init__(self, recorded: dict[str, str]) -> None:
+        self.recorded = recorded
+        suite = room.roster().suite
+        self._sealer = Sealer(room.opener().public_key, suite)
+
+    def entry(self, unit: str, session: int, sequence: int, label: Label | None = None) -> Entry:
+        """The entry of that place."""
+        return Entry(session, sequence, self.once(f"{unit}/{session}/{sequence}", unit, session, sequence, label))
+
+    def once(self, name: str, unit: str, session: int, sequence: int, label: Label | None = None) -> bytes:
+        """The sealed bytes recorded under a name, or newly sealed."""
+        if name not in self.recorded:
+            place = Place(room.ROOM, room.LINE, unit, session, sequence)
+            self.recorded[name] = self._sealer.seal(label or given(), place).hex()
+        return bytes.fromhex(self.recorded[name])
+
+
+def given() -> Label:
+    """A plain label."""
+    return Label(
+        window_end_ms=WALL_MS - 300,
+        time_source=TimeSource.GATEWAY,
+        state=LabelState.GIVEN,
+        emotion=Emotion.HAPPINESS,
+        confidence=812,
+        share_speech=600,
+        share_face=400,
+        bundle="2026.1",
+    )
+
+
+def abstained() -> Label:
+    """A label that names nothing."""
+    return Label(
+        window_end_ms=WALL_MS - 300,
+        time_source=TimeSource.UNSET,
+        state=LabelState.ABSTAINED,
+        abstain_reason=AbstainReason.SILENCE,
+        bundle="2026.1",
+    )
+
+
+def grant_7() -> Grant:
+    """The grant of the round in which all vectors play."""
+    return Grant(
+        room=room.ROOM,
+        line=room.LINE,
+        epoch=1,
+        round=ROUND,
+        order=("desk-1", "desk-2", "desk-3", "desk-4"),
+        accepted={"desk-1": Accepted(3, 3, 10), "desk-2": Accepted(5, 5, 20), "desk-3": Accepted(2, 2, 1)},
+        prev=digest(b"the last link of round 6"),
+        gateway_ms=WALL_MS,
+        deadline_ms=450,
+    )
+
+
+class Round:
+    """The open round of the vectors: a grant, and desk-1's link on it; desk-2 comes next."""
+
+    def __init__(self, sealed: SealedEntries) -> None:
+        self.sealed = sealed
+        self.grant = sign_grant(grant_7(), room.signer(room.GATEWAY))
+        self.first = self.link("desk-1", 3, digest(self.grant), sealed.entry("desk-1", 3, 11))
+        self.first_raw = self.signed(self.first)
+        self.chain = (self.grant, self.first_raw)
+        self.good = self.link("desk-2", 5, digest(self.first_raw), sealed.entry("desk-2", 5, 21, abstained()))
+
+    def link(self, unit: str, session: int, prev: bytes, *entries: Entry) -> Link:
+        """A link of round 7."""
+        return Link(room.ROOM, room.LINE, 1, ROUND, unit, session, entries, prev)
+
+    def signed(self, link: Link, signer: str | None = None) -> bytes:
+        """Signed by its unit, or by another."""
+        return sign_link(link, room.signer(signer or link.unit))
+
+    def view(self) -> OpenRound:
+        """The round as a verifier has followed it."""
+        view = OpenRound(SignedGrant(grant_7(), self.grant, digest(self.grant)))
+        view.extend(SignedLink(self.first, self.first_raw, digest(self.first_raw)))
+        return view
+
+
+def all_cases(sealed: SealedEntries) -> list[Case]:
+    """Every vector, good ones first."""
+    play = Round(sealed)
+    makers: tuple[Callable[[Round], Iterator[Case]], ...] = (
+        _good,
+        _malformed,
+        _misplaced,
+        _forged,
+        _off_the_chain,
+        _bad_entries,
+        _grants,
+        _proofs,
+    )
+    return [case for maker in makers for case in maker(play)]
+
+
+def _case(play: Round, name: str, about: str, message: bytes, verdict: Verdict | None = None) -> Case:
+    return Case(name, about, "link", (message,), verdict, play.chain)
+
+
+def _good(play: Round) -> Iterator[Case]:
+    good, entry = play.good, play.sealed.entry
+    yield _case(play, "good_link", "The next unit continues the head.", play.signed(good))
+    yield _case(play, "good_link_without_entries", "A unit witnesses only.", play.signed(replace(good, entries=())))
+    yield _case(
+        play,
+        "good_link_with_gap",
+        "The unit's outbox overflowed: numbers 21 and 22 never come.",
+        play.signed(replace(good, entries=(entry("desk-2", 5, 23),))),
+    )
+    yield _case(
+        play,
+        "good_link_after_restart",
+        "Session 6, with what session 5 left behind.",
+        play.signed(replace(good, session=6, entries=(entry("desk-2", 5, 21), entry("desk-2", 6, 1)))),
+    )
+    yield _case(
+        play,
+        "good_link_of_a_newcomer",
+        "A unit that the gateway has never heard of before.",
+        play.signed(replace(good, unit="desk-4", session=1, entries=(entry("desk-4", 1, 1),))),
+    )
+
+
+def _malformed(play: Round) -> Iterator[Case]:
+    raw = play.signed(play.good)
+    signer = room.signer("desk-2")
+    protected, _, payload, signature = parts(raw)
+    fields = cbor2.loads(payload)
+
+    def encoded(changed: object) -> bytes:
+        return sign_bytes(cbor2.dumps(changed, canonical=True), signer)
+
+    bad = Verdict.NOT_DECODABLE
+    big = raw + bytes(LIMITS.message_bytes)
+    yield _case(play, "oversized", "Larger than any message.", big, Verdict.TOO_LARGE)
+    yield _case(play, "empty", "No bytes at all.", b"", bad)
+    yield _case(play, "garbage", "Bytes that are no CBOR.", bytes(range(255, 155, -1)), bad)
+    yield _case(play, "truncated", "The last byte is missing.", raw[:-1], bad)
+    yield _case(play, "trailing_byte", "A byte too many.", raw + b"\x00", bad)
+    yield _case(play, "untagged", "COSE_Sign1 without its tag.", raw[1:], bad)
+    yield _case(play, "deep_nesting", "10,000 arrays in each other.", b"\xd2" + nested(10_000), bad)
+    yield _case(play, "deep_nesting_in_payload", "The same, signed.", sign_bytes(nested(10_000), signer), bad)
+    yield _case(
+        play, "huge_array_head", "An array that claims 2^63 items.", sign_bytes(b"\x9b" + b"\x7f" * 8, signer), bad
+    )
+    yield _case(
+        play, "indefinite_length", "An open-ended map.", sign_bytes(b"\xbf" + payload[1:] + b"\xff", signer), bad
+    )
+    yield _case(play, "field_missing", "No epoch.", encoded({k: v for k, v in fields.items() if k != 3}), bad)
+    yield _case(play, "field_added", "A field that the protocol does not have.", encoded({**fields, 99: b"sound"}), bad)
+    yield _case(play, "field_of_wrong_type", "A text for a round.", encoded({**fields, 4: "7"}), bad)
+    yield _case(play, "tag_in_payload", "A date.", encoded({**fields, 4: cbor2.CBORTag(1, 7)}), bad)
+    yield _case(play, "float_in_payload", "Round 7.5.", encoded({**fields, 4: 7.5}), bad)
+    yield _case(play, "truth_value_in_payload", "Round true.", encoded({**fields, 4: True}), bad)
+    yield _case(play, "negative_round", "Round -7.", encoded({**fields, 4: -7}), bad)
+    twice = bytes([payload[0] + 1]) + payload[1:] + b"\x09\x00"
+    yield _case(play, "duplicate_key", "The flags stand twice.", sign_bytes(twice, signer), bad)
+    yield _case(
+        play,
+        "unprotected_header",
+        "A header outside the signature.",
+        reassemble(protected, {4: b"desk-3"}, payload, signature),
+        bad,
+    )
+    other_algorithm = protected_of("desk-2", algorithm=-7)
+    yield _case(play, "other_algorithm", "ES256 by name.", sign_bytes(payload, signer, protected=other_algorithm), bad)
+    long_form = payload.replace(b"\x03\x01\x04\x07", b"\x03\x18\x01\x04\x07", 1)
+    assert long_form != payload
+    yield _case(
+        play,
+        "non_canonical_integer",
+        "Epoch 1 in two bytes.",
+        sign_bytes(long_form, signer),
+        Verdict.NOT_DETERMINISTIC,
+    )
+    unsorted = cbor2.dumps(dict(reversed(fields.items())))
+    yield _case(
+        play, "unsorted_keys", "The map runs backwards.", sign_bytes(unsorted, signer), Verdict.NOT_DETERMINISTIC
+    )
+    newer = protected_of("desk-2", version=2)
+    yield _case(
+        play,
+        "unknown_version",
+        "Protocol version 2.",
+        sign_bytes(payload, signer, protected=newer),
+        Verdict.UNKNOWN_VERSION,
+    )
+    yield _case(play, "grant_as_link", "A grant on a link's topic.", play.grant, Verdict.WRONG_KIND)
+
+
+def _misplaced(play: Round) -> Iterator[Case]:
+    good = play.good
+    for name, changed, verdict in (
+        ("another_room", replace(good, room="gym"), Verdict.WRONG_ROOM),
+        ("another_line", replace(good, line=room.OTHER_LINE), Verdict.WRONG_LINE),
+        ("unknown_epoch", replace(good, epoch=2), Verdict.UNKNOWN_EPOCH),
+        ("stale_epoch", replace(good, epoch=0), Verdict.STALE_EPOCH),
+    ):
+        yield _case(play, name, "Genuine, but not of this place.", play.signed(changed), verdict)
+    yield _case(
+        play,
+        "unknown_key",
+        "Signed by someone who is not on the roster.",
+        play.signed(replace(good, unit="stranger")),
+        Verdict.UNKNOWN_SIGNER,
+    )
+    yield _case(
+        play,
+        "name_of_another",
+        "desk-3 signs properly, in the name of desk-2.",
+        sign_bytes(parts(play.signed(good))[2], room.signer("desk-3")),
+        Verdict.UNKNOWN_SIGNER,
+    )
+    yield _case(
+        play,
+        "unit_of_another_line",
+        "A rostered unit that belongs to row-2.",
+        play.signed(replace(good, unit=room.OTHER_UNIT)),
+        Verdict.SIGNER_OF_ANOTHER_LINE,
+    )
+    revoked = _case(play, "revoked_unit", "desk-2 was revoked.", play.signed(good), Verdict.REVOKED)
+    yield replace(revoked, extra={"revoked": ["desk-2"]})
+
+
+def _forged(play: Round) -> Iterator[Case]:
+    bad = Verdict.BAD_SIGNATURE
+    raw = play.signed(play.good)
+    protected, unprotected, payload, signature = parts(raw)
+    yield _case(play, "malleable_signature", "S + L in place of S.", malleate(raw), bad)
+    flipped = bytes([signature[0] ^ 1]) + signature[1:]
+    yield _case(
+        play, "damaged_signature", "One bit differs.", reassemble(protected, unprotected, payload, flipped), bad
+    )
+    yield _case(
+        play,
+        "forged_signature",
+        "desk-2's name over another key's signature.",
+        sign_bytes(payload, room.signer("forger"), protected=protected),
+        bad,
+    )
+    yield _case(
+        play,
+        "altered_after_signing",
+        "The session was raised after signing.",
+        reassemble(protected, unprotected, cbor2.dumps({**cbor2.loads(payload), 6: 6}, canonical=True), signature),
+        bad,
+    )
+    yield _case(
+        play,
+        "signed_for_another_line",
+        "The payload says row-1, the signature was made for row-2.",
+        sign_bytes(payload, room.signer("desk-2"), line=room.OTHER_LINE),
+        bad,
+    )
+
+
+def _off_the_chain(play: Round) -> Iterator[Case]:
+    good = play.good
+    entry = play.sealed.entry
+    yield _case(
+        play,
+        "replayed_link_in_later_round",
+        "A link of round 6 comes in round 7.",
+        play.signed(replace(good, round=6)),
+        Verdict.STALE_ROUND,
+    )
+    yield _case(
+        play,
+        "ungranted_round",
+        "Round 8, which nobody opened.",
+        play.signed(replace(good, round=8)),
+        Verdict.UNGRANTED_ROUND,
+    )
+    yield _case(
+        play,
+        "wrong_prev",
+        "It continues something unknown.",
+        play.signed(replace(good, prev=digest(b"elsewhere"))),
+        Verdict.WRONG_PREVIOUS,
+    )
+    yield _case(
+        play,
+        "lost_race",
+        "It continues the grant; desk-1's link was first.",
+        play.signed(replace(good, prev=digest(play.grant))),
+        Verdict.LOST_RACE,
+    )
+    yield _case(
+        play,
+        "restored_backup",
+        "Session 4, after the gateway accepted session 5.",
+        play.signed(replace(good, session=4, entries=(entry("desk-2", 4, 1),))),
+        Verdict.STALE_SESSION,
+    )
+    yield _case(
+        play,
+        "second_link_in_round",
+        "desk-1 restarted and signs again.",
+        play.signed(play.link("desk-1", 4, digest(play.first_raw), entry("desk-1", 4, 1))),
+        Verdict.SECOND_LINK_IN_ROUND,
+    )
+
+
+def _bad_entries(play: Round) -> Iterator[Case]:
+    good, entry = play.good, play.sealed.entry
+    disorder = Verdict.SEQUENCE_DISORDER
+
+    def with_entries(name: str, about: str, verdict: Verdict, *entries: Entry) -> Case:
+        return _case(play, name, about, play.signed(replace(good, entries=entries)), verdict)
+
+    yield with_entries("entry_accepted_before", "Number 20 is stored already.", disorder, entry("desk-2", 5, 20))
+    yield with_entries("entries_backwards", "22 before 21.", disorder, entry("desk-2", 5, 22), entry("desk-2", 5, 21))
+    yield with_entries("entry_twice", "21 and 21 again.", disorder, entry("desk-2", 5, 21), entry("desk-2", 5, 21))
+    yield with_entries("entry_of_a_later_session", "Session 6 in session 5.", disorder, entry("desk-2", 6, 1))
+    yield with_entries(
+        "too_many_entries",
+        "One more than a link holds.",
+        Verdict.TOO_MANY_ENTRIES,
+        *(entry("desk-2", 5, 21 + number) for number in range(LIMITS.entries_per_link + 1)),
+    )
+    sealed = entry("desk-2", 5, 21).sealed
+    for name, wrong in (("sealed_too_short", sealed[:-1]), ("sealed_too_long", sealed + b"\x00")):
+        yield with_entries(name, "One byte off.", Verdict.WRONG_SEALED_SIZE, Entry(5, 21, wrong))
+    yield with_entries(
+        "entry_of_another_unit",
+        "desk-1's sealed label in desk-2's link.",
+        Verdict.NOT_OPENABLE,
+        Entry(5, 21, entry("desk-1", 3, 11).sealed),
+    )
+    yield with_entries(
+        "entry_of_another_number",
+        "Sealed for number 22, sent as 21.",
+        Verdict.NOT_OPENABLE,
+        Entry(5, 21, entry("desk-2", 5, 22).sealed),
+    )
+    yield with_entries(
+        "entry_of_random_bytes", "The right size, nothing inside.", Verdict.NOT_OPENABLE, Entry(5, 21, b"\x55" * 112)
+    )
+
+
+def _grants(play: Round) -> Iterator[Case]:
+    authority = room.signer(room.GATEWAY)
+    following = replace(
+        grant_7(),
+        round=8,
+        order=("desk-2", "desk-3", "desk-4", "desk-1"),
+        accepted={**grant_7().accepted, "desk-1": Accepted(3, 3, 11)},
+        prev=digest(play.first_raw),
+    )
+
+    def grant(name: str, about: str, message: bytes, verdict: Verdict | None = None) -> Case:
+        return Case(name, about, "grant", (message,), verdict, play.chain)
+
+    yield grant("good_grant", "It opens the next round.", sign_grant(following, authority))
+    yield grant(
+        "grant_by_a_unit",
+        "desk-1 plays gateway.",
+        sign_grant(following, room.signer("desk-1")),
+        Verdict.UNKNOWN_SIGNER,
+    )
+    yield grant("link_as_grant", "A link on the grant's topic.", play.first_raw, Verdict.WRONG_KIND)
+    yield grant(
+        "replayed_grant",
+        "A grant of round 5, after round 7.",
+        sign_grant(replace(following, round=5, prev=NO_PREVIOUS), authority),
+        Verdict.STALE_ROUND,
+    )
+    yield grant(
+        "rewritten_grant",
+        "Another grant for round 7.",
+        sign_grant(replace(grant_7(), prev=digest(b"another history")), authority),
+        Verdict.GRANT_REWRITTEN,
+    )
+    yield grant(
+        "withdrawn_acknowledgement",
+        "Grant 8 acknowledges less of desk-2.",
+        sign_grant(replace(following, accepted={**following.accepted, "desk-2": Accepted(5, 5, 19)}), authority),
+        Verdict.ACKNOWLEDGEMENT_WITHDRAWN,
+    )
+
+
+def _proofs(play: Round) -> Iterator[Case]:
+    good, entry = play.good, play.sealed.entry
+    other = Entry(5, 21, play.sealed.once("desk-2/5/21 again", "desk-2", 5, 21, given()))
+
+    def proof(name: str, about: str, first: Link, second: Link, verdict: Verdict | None = None) -> Case:
+        return Case(name, about, "proof", (play.signed(first), play.signed(second)), verdict)
+
+    yield proof(
+        "proof_two_links_in_round",
+        "Two links, one session and round.",
+        good,
+        replace(good, prev=digest(play.grant)),
+    )
+    yield proof(
+        "proof_two_contents",
+        "One number, two sealed labels.",
+        good,
+        replace(good, round=8, entries=(other,)),
+    )
+    yield proof(
+        "proof_session_backwards",
+        "Session 4 in round 8, after session 5 in round 7.",
+        good,
+        replace(good, round=8, session=4, entries=(entry("desk-2", 4, 1),)),
+    )
+    yield proof(
+        "no_proof_honest_resend",
+        "The same entry again in the next round: what honest units do.",
+        good,
+        replace(good, round=8),
+        Verdict.NOT_DECODABLE,
+    )
