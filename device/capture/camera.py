@@ -7,6 +7,7 @@ the camera is opened. The low-resolution stream is YUV420; its first rows are th
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import Any, Final
@@ -18,6 +19,7 @@ from device.clock import Clock
 from device.errors import CaptureError, CaptureReason
 from device.frames import VideoFrame
 
+LOG: Final = logging.getLogger(__name__)
 #: Pixels of the low-resolution stream. The width is a multiple of 64, so rows carry no padding on a Raspberry Pi.
 LORES_WIDTH: Final = 640
 LORES_HEIGHT: Final = 480
@@ -149,10 +151,14 @@ class Camera:
     def stop(self) -> None:
         """Close the camera; may be called twice."""
         camera, self._camera = self._camera, None
-        if camera is not None:
-            camera.post_callback = None
+        if camera is None:
+            return
+        camera.post_callback = None
+        try:
             camera.stop()
             camera.close()
+        except RuntimeError as error:  # of a camera that is gone already
+            LOG.warning('Camera "%s": not closed cleanly (%s).', self._name, error)
 
     def _failed(self, reason: CaptureReason, why: object, next_step: str) -> CaptureError:
         return CaptureError(reason, f'Camera "{self._name}": {why}.', next_step=next_step)

@@ -1,6 +1,6 @@
 """The microphone through real PortAudio and ALSA: on a PulseAudio source in real time, and on ALSA's file plugin.
 
-What this does not prove: a real sound card, its driver and its USB cable. `make hardware-check` is for those.
+What this does not prove: a real sound card, its driver and its USB cable. Only a run on a real box can.
 """
 
 from __future__ import annotations
