@@ -14,7 +14,9 @@ from device.clock import TimeSource
 from device.config import LineLimits
 from device.line.actions import Action, Alert, ClosedRound, Deliver, Gap, Infer, Persist, Publish, Witnessed
 from device.line.gateway import LineGateway
+from device.line.log import follow_log
 from device.line.unit import LineUnit
+from device.line.verify import step_10_open
 from device.messages import topics
 from device.messages.label import Label, LabelState
 from device.publish.outbox import BoundedOutbox
@@ -75,6 +77,9 @@ class SimulatedLine:
         self.units = {name: SimulatedUnit(name) for name in room.unit_names(units)}
         self._online: set[str] = set()
         self._newest_arrival: dict[str, float] = {}
+        self.persists = 0
+        self.power_cut_at_persist: int | None = None
+        self.muted: set[str] = set()
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -178,15 +183,21 @@ class SimulatedLine:
         if unit.machine is None or unit.machine.state == "stopped":
             return
         unit.labels += 1
-        label = Label(
+        label = self.make_label(muted=name in self.muted)
+        unit.given[unit.session, unit.labels] = label
+        self._do_unit(unit, unit.machine.label(label, self.now))
+
+    def make_label(self, *, muted: bool = False) -> Label:
+        """Some label, of this moment."""
+        if muted:
+            return Label(window_end_ms=self.wall_ms, time_source=TimeSource.GATEWAY, state=LabelState.MUTED)
+        return Label(
             window_end_ms=self.wall_ms,
             time_source=TimeSource.GATEWAY,
             state=LabelState.GIVEN,
             emotion=self.random.choice(EMOTIONS),
             confidence=self.random.randrange(1_001),
         )
-        unit.given[unit.session, unit.labels] = label
-        self._do_unit(unit, unit.machine.label(label, self.now))
 
     # --- broker --------------------------------------------------------------------------------------------------
 
@@ -228,6 +239,10 @@ class SimulatedLine:
         for action in actions:
             match action:
                 case Persist():
+                    self.persists += 1
+                    if self.persists == self.power_cut_at_persist:
+                        self.kill_gateway()
+                        return
                     if action.closed is not None:
                         self.log.append(action.closed)
                     self.stored_grant = action.next_grant
@@ -256,3 +271,35 @@ class SimulatedLine:
                     unit.alerts.append(action)
                 case _:
                     raise AssertionError(f"a unit does not ask for {action}")
+
+    # --- what must hold ------------------------------------------------------------------------------------------
+
+    def logged(self) -> dict[tuple[str, int, int], Label]:
+        """Every label of the log, by (unit, session, sequence), after following the log with the roster alone."""
+        found: dict[tuple[str, int, int], Label] = {}
+        newest: dict[str, tuple[int, int]] = {}
+        for view in follow_log(self.log, roster=self.roster, line=room.LINE, limits=self.limits):
+            for link in view.links.values():
+                for entry in link.body.entries:
+                    number = (entry.session, entry.sequence)
+                    assert number > newest.get(link.body.unit, (0, 0)), "G2: numbers run upwards"
+                    newest[link.body.unit] = number
+                    found[link.body.unit, *number] = step_10_open(room.opener(), link.body, entry)
+        return found
+
+    def check(self) -> None:
+        """G1, G2, G3 over the whole log, and G6 for every label that any unit ever gave."""
+        logged = self.logged()
+        for (name, session, sequence), label in logged.items():
+            assert self.units[name].given[session, sequence] == label, "G1: what is logged was given by that unit"
+        for name, unit in self.units.items():
+            kept = {(entry.session, entry.sequence) for entry in unit.outbox.pending(len(unit.outbox))}
+            holes = {
+                (gap.session, number)
+                for gap in self.gaps
+                if gap.unit == name
+                for number in range(gap.first, gap.last + 1)
+            }
+            there = {(session, sequence) for unit_name, session, sequence in logged if unit_name == name}
+            lost = unit.given.keys() - there - kept - unit.lost_at_restart - holes
+            assert not lost, f"G6: {name} gave {sorted(lost)}, which are nowhere"
