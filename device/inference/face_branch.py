@@ -11,6 +11,7 @@ from device.frames import VideoFrame
 from device.inference.constants import FaceConstants
 from device.inference.ports import BranchOutput, FaceBox, Network
 from device.inference.resample import resample, weights
+from device.inference.speech_branch import log_softmax
 from models.contract import FACE, FACE_SIDE_PIXELS
 
 #: The network learned from pictures of 48 pixels a side; a crop is brought to that detail before it is enlarged.
@@ -71,9 +72,7 @@ class FaceBranch:
         constants = self._constants
         (tensor,) = FACE.inputs
         outputs = self._network.run({tensor.name: ((crop - constants.mean) / constants.scale).reshape(tensor.shape)})
-        logits = outputs["logits"][0] / np.float32(constants.temperature)
-        logits = logits - logits.max()
         return BranchOutput(
             embedding=outputs["embedding"][0],
-            log_probabilities=np.asarray(logits - np.log(np.exp(logits).sum()), dtype=np.float32),
+            log_probabilities=log_softmax(outputs["logits"][0], constants.temperature),
         )

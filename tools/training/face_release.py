@@ -24,7 +24,7 @@ from device.inference.ports import Network
 from device.inference.tflite import TFLiteRuntime
 from models.contract import FACE, FACE_CLASSES
 from models.networks.macs import multiply_accumulates
-from tools.training import convert, ferplus, figures
+from tools.training import convert, ferplus, scores
 from tools.training.face import BUILD, Plan, picture_weights
 from tools.training.face_pictures import MEAN, SCALE, normalised, upscaled
 
@@ -51,29 +51,26 @@ def measured(logits: Mapping[str, NDArray[np.float32]], votes: NDArray[np.uint8]
     report: dict[str, Any] = {}
     for rule, labels in (("majority", ferplus.majority(votes)), ("plurality", ferplus.plurality(votes))):
         known = labels >= 0
-        for name, scores in logits.items():
-            report[f"{rule}_{name}"] = _against(scores[known] / np.float32(temperature), labels[known])
-    predicted = {name: scores.argmax(axis=1) for name, scores in logits.items()}
-    same = int((predicted["float32"] == predicted["int8"]).sum())
-    report["same_label_int8_float32"] = asdict(figures.proportion(same, len(votes)))
+        for name, values in logits.items():
+            report[f"{rule}_{name}"] = _against(values[known], labels[known], temperature)
+    predicted = {name: values.argmax(axis=1) for name, values in logits.items()}
+    report["same_label_int8_float32"] = asdict(scores.accuracy(predicted["int8"], predicted["float32"]))
     return report
 
 
-def _against(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+def _against(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> dict[str, Any]:
     predicted = logits.argmax(axis=1)
-    recalls = {
-        str(emotion): asdict(figures.proportion(int((predicted[labels == i] == i).sum()), int((labels == i).sum())))
-        for i, emotion in enumerate(FACE_CLASSES)
-        if (labels == i).any()
-    }
-    confusion = np.zeros((len(FACE_CLASSES), len(FACE_CLASSES)), dtype=np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
     return {
-        "accuracy": asdict(figures.proportion(int((predicted == labels).sum()), len(labels))),
-        "macro_recall": float(np.mean([recall["value"] for recall in recalls.values()])),
-        "recall": recalls,
-        "confusion": confusion.tolist(),
-        "calibration_error": figures.calibration_error(figures.log_softmax(logits), labels),
+        "of": len(labels),
+        "accuracy": asdict(scores.accuracy(predicted, labels)),
+        "macro_recall": asdict(scores.macro_recall(predicted, labels)),
+        "recall": {
+            str(emotion): asdict(scores.accuracy(predicted[labels == i], labels[labels == i]))
+            for i, emotion in enumerate(FACE_CLASSES)
+            if (labels == i).any()
+        },
+        "confusion": scores.confusion(predicted, labels, len(FACE_CLASSES)).tolist(),
+        "calibration_error": scores.calibration_error(logits, labels, temperature),
     }
 
 
@@ -97,7 +94,7 @@ def release(data: Path, folder: Path) -> dict[str, Any]:
     labels = ferplus.majority(pictures.held_out.votes)
     known = labels >= 0
     watched = logits_of(networks["int8"], pictures.held_out.pixels[known])
-    temperature = figures.fitted_temperature(watched, labels[known])
+    temperature = scores.fit_temperature(watched, labels[known])
     logits = {name: logits_of(runnable, pictures.test.pixels) for name, runnable in networks.items()}
     np.savez(folder / "predictions.npz", votes=pictures.test.votes, **logits)
     result = {
@@ -115,7 +112,7 @@ def release(data: Path, folder: Path) -> dict[str, Any]:
         "pictures": {"training": int(kept.sum()), "held_out": len(labels), "test": len(pictures.test)},
         "protocol": PROTOCOL,
         "plan": asdict(plan),
-        "held_out": _against(watched / np.float32(temperature), labels[known]),
+        "held_out": _against(watched, labels[known], temperature),
         "test": measured(logits, pictures.test.votes, temperature),
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1))
@@ -130,9 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     test = release(chosen.data, chosen.build)["test"]
     for name in ("majority_float32", "majority_int8", "plurality_float32", "plurality_int8"):
-        accuracy = test[name]["accuracy"]
-        print(f"{name}: {accuracy['value']:.4f} [{accuracy['low']:.4f}, {accuracy['high']:.4f}] of {accuracy['of']}")
-    print(f"same label int8 and float32: {test['same_label_int8_float32']['value']:.4f}")
+        print(f"{name}: {scores.Figure(**test[name]['accuracy'])} of {test[name]['of']}")
+    print(f"same label, int8 and float32: {scores.Figure(**test['same_label_int8_float32'])}")
 
 
 if __name__ == "__main__":
