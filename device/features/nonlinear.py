@@ -80,8 +80,9 @@ def correlation_measures(contour: Floats, delay: int) -> tuple[float, float]:
     (Grassberger & Procaccia 1983 a, b; leaving out near pairs: Theiler 1986).
     """
     points = len(contour) - EMBEDDING_DIMENSION * delay
-    references = np.arange(0, points, REFERENCE_STEP)
-    apart = np.abs(references[:, None] - np.arange(points)) > delay
+    places = np.arange(points, dtype=np.int16)
+    references = places[::REFERENCE_STEP]
+    apart = np.abs(references[:, None] - places) > delay
     values = contour.astype(np.float32)
     distance = np.zeros(apart.shape, np.float32)
     for coordinate in range(EMBEDDING_DIMENSION):
@@ -100,7 +101,7 @@ def correlation_measures(contour: Floats, delay: int) -> tuple[float, float]:
 
 
 def _gaps(
-    values: npt.NDArray[np.float32], references: npt.NDArray[np.int64], offset: int, points: int
+    values: npt.NDArray[np.float32], references: npt.NDArray[np.int16], offset: int, points: int
 ) -> npt.NDArray[np.float32]:
     """Distances in one coordinate between the reference points and all points, (references, points)."""
     column = values[offset : offset + points]

@@ -106,16 +106,23 @@ def correlation(samples: Floats, count: int) -> Floats:
     """
     hops = count + _PITCH_HOPS - 1
     now = windowed(samples[_REACH:], _PITCH_HOP, _PITCH_HOP, hops)
-    then = np.lib.stride_tricks.as_strided(
-        samples, (hops, _PITCH_HOP, len(_LAGS)), (samples.itemsize * _PITCH_HOP, samples.itemsize, samples.itemsize)
-    )
+    step = samples.itemsize
+    shape = (hops, _PITCH_HOP, len(_LAGS))
+    then: Floats = np.ndarray(shape, samples.dtype, samples, strides=(_PITCH_HOP * step, step, step))
     by_hop = np.einsum("hn,hnt->ht", now, then)
-    products = sum((by_hop[hop : hop + count] for hop in range(1, _PITCH_HOPS)), start=by_hop[:count])
-    sums, squares = (_lagged_sums(line, count) for line in (samples, samples * samples))
-    products = products - sums[:, -1:] * sums[:, :-1] / _PITCH_SAMPLES
-    spread = np.maximum(squares - sums * sums / _PITCH_SAMPLES, 0.0)
-    heights: Floats = products / np.sqrt(spread[:, -1:] * spread[:, :-1] + _QUIET)
-    return heights
+    products: Floats = by_hop[:count].copy()
+    for hop in range(1, _PITCH_HOPS):
+        products += by_hop[hop : hop + count]
+    sums, squares = _lagged_sums(samples, count), _lagged_sums(samples * samples, count)
+    means = sums * (1.0 / _PITCH_SAMPLES)
+    products -= sums[:, -1:] * means[:, :-1]
+    sums *= means
+    squares -= sums
+    spread = np.maximum(squares, 0.0, out=squares)
+    scale = spread[:, -1:] * spread[:, :-1]
+    scale += _QUIET
+    products /= np.sqrt(scale, out=scale)
+    return products
 
 
 def _lagged_sums(line: Floats, count: int) -> Floats:
@@ -140,12 +147,13 @@ def pitch(samples: Floats, count: int) -> tuple[Floats, Floats]:
     heights = correlation(decimated(samples), count)
     here = heights[:, 1:-1]
     is_peak = (here > heights[:, 2:]) & (here >= heights[:, :-2])
-    best = np.argmax(np.where(is_peak, here - _COSTS, -np.inf), axis=1)
+    best = np.where(is_peak, here - _COSTS, -np.inf).argmax(axis=1)
     row = np.arange(count)
     longer, top, shorter = heights[row, best], heights[row, best + 1], heights[row, best + 2]
     bend = np.minimum(longer - 2.0 * top + shorter, -1e-12)
-    shift = np.clip(0.5 * (shorter - longer) / bend, -0.5, 0.5)
-    voicing = np.clip(top - 0.25 * (shorter - longer) * shift, 0.0, 1.0)
+    lean = shorter - longer
+    shift = np.minimum(np.maximum(0.5 * lean / bend, -0.5), 0.5)
+    voicing = np.minimum(np.maximum(top - 0.25 * lean * shift, 0.0), 1.0)
     voicing[~is_peak[row, best]] = 0.0
     octaves = np.log2(PITCH_HZ / F0_REFERENCE_HZ / (_LAGS[best + 1] + shift))
     return np.where(voicing >= VOICED_FROM, octaves, 0.0), voicing
