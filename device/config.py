@@ -26,11 +26,14 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class LineLimits(Section, frozen=True, kw_only=True):
-    """Every bound of the line protocol; the same on units, gateway and offline verifier."""
+    """Every bound of the line protocol; the same on units, gateway and offline verifier.
+
+    A round has at most one link of each unit, so `units_per_line` bounds it too. How many witnesses a label needs is
+    not a limit: the signed deployment policy says it.
+    """
 
     message_bytes: PositiveInt = 32_768
     entries_per_link: PositiveInt = 16
-    links_per_round: PositiveInt = 40
     units_per_line: PositiveInt = 40
     rounds_in_memory: PositiveInt = 64
     backlog_entries: PositiveInt = 7_200
@@ -38,14 +41,11 @@ class LineLimits(Section, frozen=True, kw_only=True):
     round_period_ms: PositiveInt = 500
     round_deadline_ms: PositiveInt = 450
     absent_after_rounds: PositiveInt = 4
-    witness_count: PositiveInt = 2
     clock_tolerance_ms: PositiveInt = 120_000
 
     def __post_init__(self) -> None:
         if self.round_deadline_ms > self.round_period_ms:
             raise ValueError("`round_deadline_ms` must not be above `round_period_ms`")
-        if self.links_per_round < self.units_per_line:
-            raise ValueError("`links_per_round` must not be below `units_per_line`")
 
 
 class Trust(Section, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ APPROVED_BY: Final = "Demo room on recordings of actors. Nobody has approved it 
 POLICY_LIFE: Final = timedelta(days=30)
 POLICY_RENEWED_BEFORE: Final = timedelta(days=7)
 MIN_GROUP: Final = 2
+WITNESS_COUNT: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def _policy(authority: RoomAuthority, plan: DemoPlan) -> DeploymentPolicy:
         mode=Mode.LABELS,
         min_group=MIN_GROUP,
         retention_days=1,
-        witness_count=plan.limits.witness_count,
+        witness_count=WITNESS_COUNT,
         approved_by=APPROVED_BY,
         not_before_ms=int((now - timedelta(days=1)).timestamp() * 1_000),
         not_after_ms=int((now + POLICY_LIFE).timestamp() * 1_000),

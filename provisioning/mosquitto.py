@@ -58,12 +58,14 @@ class Mosquitto:
         program = find_mosquitto()
         if program is None:
             raise ConfigError("mosquitto is not installed.", next_step="Run: apt install mosquitto")
+        # A group of its own: Ctrl-C at the terminal must not end the broker before the programs that speak through it.
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [program, "-c", str(self._folder / "mosquitto.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,
             )
         self._wait_until_listening()
 

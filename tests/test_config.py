@@ -111,7 +111,6 @@ def changed(old: str, new: str) -> str:
         (UNIT + "replay_speed = -1.0\n", r">= 0.0 - at `\$.capture.replay_speed`"),
         (UNIT + '[inference]\nruntime = "onnx"\n', r"Invalid enum value 'onnx' - at `\$.inference.runtime`"),
         (UNIT + "[limits]\nround_deadline_ms = 501\n", "must not be above `round_period_ms`"),
-        (UNIT + "[limits]\nunits_per_line = 41\n", "must not be below `units_per_line`"),
         ("room = ", "device.toml: Invalid value"),
         ("room = 'a'\nroom = 'b'", "device.toml: Cannot overwrite a value"),
         (b"\xff\xfe\x00", "device.toml: .*utf-8"),
