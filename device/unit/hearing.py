@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device.features.nonlinear import contour_features
 from device.features.stream import FeatureStream
@@ -20,17 +21,23 @@ from device.inference.quality import speech_quality
 from device.inference.speech_branch import SpeechBranch
 from device.unit.stages import StageTimes
 
+#: The level is taken of so many milliseconds at a time.
+GATE_MS: Final = 20
 #: A gap of at least so many seconds starts a new window; over a shorter one the window goes on without it.
 FORGET_GAP_S: Final = 0.5
 _FULL_SCALE: Final = 32_768.0
 
 
-def level_dbfs(block: AudioBlock) -> float:
-    """Root mean square of a block in dB of full scale; -inf for digital silence or no samples."""
-    if not len(block.samples):
-        return -np.inf
-    mean_square = float(np.mean(np.square(block.samples.astype(np.float64))))
-    return 10.0 * np.log10(mean_square / _FULL_SCALE**2) if mean_square else -np.inf
+def levels_dbfs(samples: NDArray[np.int16], piece: int) -> NDArray[np.float64]:
+    """Root mean square of each `piece` samples, the last piece may be short, in dB of full scale: (n,) → (ceil(n/piece),).
+
+    -inf for digital silence.
+    """
+    starts = np.arange(0, len(samples), piece)
+    sums = np.add.reduceat(np.square(samples.astype(np.float64)), starts) if len(samples) else np.zeros(0)
+    counts = np.minimum(len(samples) - starts, piece)
+    with np.errstate(divide="ignore"):
+        return np.asarray(10.0 * np.log10(sums / counts / _FULL_SCALE**2), np.float64)
 
 
 class Hearing:
@@ -48,24 +55,40 @@ class Hearing:
         self.gaps = 0
 
     @property
+    def is_full(self) -> bool:
+        """Whether the window holds 5.12 s."""
+        return self._window.is_full
+
+    @property
     def silent(self) -> bool:
         """Nothing loud enough was heard for `silence_after_ms`, or ever."""
         patience = self._parameters.silence_after_ms * self._rate // 1000
         return self._quiet_samples is None or self._quiet_samples >= patience
 
     def hear(self, block: AudioBlock) -> bool:
-        """Take the next block. Returns whether the past was forgotten: it is another moment now."""
+        """Take the next block, of any size. Returns whether the past was forgotten: it is another moment now."""
         forgot = self._mind_the_gap(block)
-        loud = level_dbfs(block) >= self._parameters.silence_dbfs
-        if loud and self.silent:
-            self._forget()
-        if loud:
-            self._quiet_samples = 0
-        elif self._quiet_samples is not None:
-            self._quiet_samples += len(block.samples)
-        if not self.silent:
-            self._window.push(self._stream.push(block.samples))
+        piece = self._rate * GATE_MS // 1000
+        loud = levels_dbfs(block.samples, piece) >= self._parameters.silence_dbfs
+        kept_from = kept_to = 0
+        for number, is_loud in enumerate(loud.tolist()):
+            start, end = number * piece, min((number + 1) * piece, len(block.samples))
+            if is_loud:
+                if self.silent:
+                    self._keep(block.samples[kept_from:kept_to])
+                    self._forget()
+                    kept_from = start
+                self._quiet_samples = 0
+            elif self._quiet_samples is not None:
+                self._quiet_samples += end - start
+            if not self.silent:
+                kept_to = end
+        self._keep(block.samples[kept_from:kept_to])
         return forgot
+
+    def _keep(self, samples: NDArray[np.int16]) -> None:
+        if len(samples):
+            self._window.push(self._stream.push(samples))
 
     def evidence(self, times: StageTimes) -> SenseEvidence:
         """What the voice of the last 5.12 s says."""
