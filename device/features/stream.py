@@ -19,8 +19,8 @@ ACCEPTED_RATES_HZ: Final = (8_000, SAMPLE_RATE_HZ)
 _SLOPED: Final = [CHANNELS.index(name.removeprefix("delta_")) for name in CHANNELS if name.startswith("delta_")]
 #: 16 kHz samples kept from before a frame, for its pitch.
 _HISTORY: Final = prosody.PITCH_REACH - FRAME_SAMPLES
-#: Frames computed at once: what they need stays in the second-level cache.
-_BLOCK_FRAMES: Final = 128
+#: Frames computed at once. More, and sums over a block could leave the whole numbers that float64 holds exactly.
+_BLOCK_FRAMES: Final = 256
 
 
 class FeatureStream:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from device.features import prosody
+from device.features import prosody, stream
 from device.features.stream import frames_of
 from models.contract import CHANNELS
 from tests.features.signals import CLIPS, Samples, Series, clip, noise, pcm, tone, voice
@@ -50,10 +50,12 @@ def test_decimation_is_scipys_filter_to_the_last_bit() -> None:
 
 
 def test_sums_of_the_loudest_sound_stay_exact() -> None:
-    loudest = prosody.decimated(np.where(np.arange(40_000) % 64 < 32, 32767.0, -32768.0))
-    block = loudest[: 128 * 40 + 300]
-    assert float(np.sum(block * block)) < 2.0**53
-    assert int(np.sum(block * block)) == sum(int(value) ** 2 for value in block)
+    loudest = prosody.decimated(np.where(np.arange(60_000) % 64 < 32, 32767.0, -32768.0))
+    assert int(np.cumsum(loudest * loudest)[-1]) == sum(int(value) ** 2 for value in loudest)
+    # Louder than any sound: every sample of a block at the filter's largest possible answer.
+    largest = 32768.0 * np.abs(prosody._TAPS).sum() * 16.0 / 2**15
+    block = stream._BLOCK_FRAMES * 40 + prosody.PITCH_REACH // 4
+    assert largest**2 * block < 2.0**53
 
 
 @pytest.mark.parametrize("f0", [62.0, 80.0, 111.0, 150.0, 220.0, 300.0, 390.0, 480.0])
