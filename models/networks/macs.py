@@ -23,14 +23,13 @@ def _of_layer(layer: tf.keras.layers.Layer) -> int:
         return multiply_accumulates(layer)
     if not layer.weights or isinstance(layer, (layers.BatchNormalization, layers.LayerNormalization)):
         return 0
-    if isinstance(layer, (layers.TimeDistributed, layers.SeparableConv1D, layers.SeparableConv2D)):
-        raise ValueError(f"{layer.name}: write it as plain layers, {type(layer).__name__} is not counted")
     positions = _product(layer.output_shape[1:-1])
-    if isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)):
+    # Exact types: other convolutions are subclasses of these, with another cost.
+    if type(layer) in (layers.DepthwiseConv1D, layers.DepthwiseConv2D):
         return positions * _product(layer.depthwise_kernel.shape)
-    if isinstance(layer, (layers.Conv1D, layers.Conv2D, layers.Dense)):
+    if type(layer) in (layers.Conv1D, layers.Conv2D, layers.Dense):
         return positions * _product(layer.kernel.shape)
-    if isinstance(layer, layers.LSTM):
+    if type(layer) is layers.LSTM:
         steps = int(layer.input_shape[1])
         return steps * (_product(layer.cell.kernel.shape) + _product(layer.cell.recurrent_kernel.shape))
     raise ValueError(f"{layer.name}: no rule for counting a {type(layer).__name__}")

@@ -44,7 +44,8 @@ class Plan:
 
 def picture_weights(shares: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
     """Loss weight per picture, (n,), from vote shares (n, 7): rare classes count somewhat more."""
-    rarity = np.minimum((shares.mean(axis=0) * shares.shape[1]) ** -plan.balance, plan.heaviest)
+    commonness = np.maximum(shares.mean(axis=0) * shares.shape[1], 1e-6)
+    rarity = np.minimum(commonness**-plan.balance, plan.heaviest)
     weights = shares @ rarity
     return np.asarray(weights / weights.mean(), dtype=np.float32)
 
@@ -107,7 +108,9 @@ def _settle_normalisation(network: tf.keras.Model, batches: tf.data.Dataset, ste
         network(pictures, training=True)
 
 
-def train(pictures: ferplus.FerPlus, plan: Plan, folder: Path, *, quiet: bool = False) -> tf.keras.Model:
+def train(
+    pictures: ferplus.FerPlus, plan: Plan, folder: Path, *, shape: face.FaceShape | None = None, quiet: bool = False
+) -> tf.keras.Model:
     """Train, or continue in `folder`, and leave the averaged network there as final.keras.
 
     Also left: plan.json, journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
@@ -115,7 +118,7 @@ def train(pictures: ferplus.FerPlus, plan: Plan, folder: Path, *, quiet: bool = 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     tf.keras.utils.set_random_seed(plan.seed)
-    network = face.build()
+    network = face.build(shape)
     batches = _training_batches(pictures.training, plan)
     trained = _compiled(network, plan, len(batches))
     watching: list[tf.keras.callbacks.Callback] = [
@@ -138,10 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
     parser.add_argument("--threads", type=int, default=Plan.threads)
     chosen = parser.parse_args(arguments)
+    pictures = ferplus.load(chosen.data)
     tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    plan = Plan(epochs=chosen.epochs, threads=chosen.threads)
-    train(ferplus.load(chosen.data), plan, chosen.build)
+    train(pictures, Plan(epochs=chosen.epochs, threads=chosen.threads), chosen.build)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def load(folder: Path) -> FerPlus:
         with np.load(path, allow_pickle=False) as stored:
             pixels, votes = stored["pixels"], stored["votes"]
             split, duplicate = stored["split"], stored["duplicate_of_evaluation"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).", next_step=WHERE) from error
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (SIDE, SIDE) or votes.shape != (len(pixels), len(VOTES)):
         raise ConfigError(f"{path}: pixels {pixels.shape} or votes {votes.shape} are not FER+'s.", next_step=WHERE)
