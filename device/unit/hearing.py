@@ -29,9 +29,9 @@ _FULL_SCALE: Final = 32_768.0
 
 
 def levels_dbfs(samples: NDArray[np.int16], piece: int) -> NDArray[np.float64]:
-    """Root mean square of each `piece` samples, the last piece may be short, in dB of full scale: (n,) → (ceil(n/piece),).
+    """Root mean square of each `piece` samples in dB of full scale: (n,) → (ceil(n/piece),).
 
-    -inf for digital silence.
+    The last piece may be short; -inf for digital silence.
     """
     starts = np.arange(0, len(samples), piece)
     sums = np.add.reduceat(np.square(samples.astype(np.float64)), starts) if len(samples) else np.zeros(0)

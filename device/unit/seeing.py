@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from device.frames import VideoFrame
 from device.inference.decision import DecisionParameters, SenseEvidence, SenseState, choose_face
 from device.inference.face_branch import FaceBranch, crop_of
-from device.inference.ports import FaceDetector
+from device.inference.ports import FaceBox, FaceDetector
 from device.inference.quality import face_quality
 from device.unit.stages import StageTimes
 
+Crop = Callable[[VideoFrame, FaceBox], NDArray[np.float32]]
 #: A picture older than this says nothing about now.
 PICTURE_SECONDS_MAX: Final = 1.5
 
@@ -18,8 +23,11 @@ PICTURE_SECONDS_MAX: Final = 1.5
 class Seeing:
     """Keeps the newest picture only, and what was found in it."""
 
-    def __init__(self, branch: FaceBranch, detector: FaceDetector, parameters: DecisionParameters) -> None:
+    def __init__(
+        self, branch: FaceBranch, detector: FaceDetector, parameters: DecisionParameters, crop: Crop = crop_of
+    ) -> None:
         self._branch = branch
+        self._crop = crop
         self._detector = detector
         self._parameters = parameters
         self._newest: VideoFrame | None = None
@@ -50,7 +58,7 @@ class Seeing:
             state, box = choose_face(self._detector.detect(frame), self._parameters)
         if box is None:
             return SenseEvidence(state)
-        crop = crop_of(frame, box)
+        crop = self._crop(frame, box)
         quality = face_quality(box.score, crop)
         if quality[1] < self._parameters.sharpness_min:
             return SenseEvidence(SenseState.LOW_QUALITY, quality=quality)

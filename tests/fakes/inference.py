@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from device.frames import VideoFrame
 from device.inference.bundle import Bundle
 from device.inference.constants import FaceConstants, FusionConstants, SpeechConstants
+from device.inference.decision import DecisionParameters
 from device.inference.face_branch import FaceBranch
 from device.inference.fusion_head import FusionHead
 from device.inference.ports import FaceBox
@@ -60,6 +61,7 @@ class FakeBundle:
         self,
         speech: Emotion = Emotion.ANGER,
         face: Emotion = Emotion.ANGER,
+        parameters: DecisionParameters | None = None,
     ) -> None:
         self.speech = FakeNetwork(sure_of(speech, SPEECH_CLASSES))
         self.face = FakeNetwork(sure_of(face, FACE_CLASSES))
@@ -68,6 +70,7 @@ class FakeBundle:
             speech=SpeechBranch(self.speech, SPEECH_CONSTANTS),
             face=FaceBranch(self.face, FACE_CONSTANTS),
             fusion=FusionHead(self.fusion, FUSION_CONSTANTS, SPEECH_CONSTANTS, FACE_CONSTANTS),
+            manifest=SimpleNamespace(decision=parameters or DecisionParameters()),
         )
         self.bundle = cast(Bundle, parts)
 
