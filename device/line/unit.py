@@ -113,6 +113,7 @@ class LineUnit:
         self._sequence = 0
         self._own: SignedLink | None = None
         self._labelled = False
+        self._too_late = False
         self._overflowing = False
 
     @property
@@ -182,8 +183,7 @@ class LineUnit:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, in monotonic seconds; None when only an event can move the unit."""
-        due = self._due()
-        return due if due is not None and due < self._closes_at() else None
+        return self._due()
 
     # --- grants --------------------------------------------------------------------------------------------------
 
@@ -221,6 +221,7 @@ class LineUnit:
             signed = self._own is not None and self._own.body.round == self.round
             self._step(_Event.GRANT_AGAIN if signed else _Event.GRANT)
             self._opened_at = self._moved_at = now
+            self._too_late = False
         return self._append_when_due(now)
 
     def _is_copied(self, grant: SignedGrant) -> bool:
@@ -252,6 +253,7 @@ class LineUnit:
         body = grant.body
         self._round = OpenRound(grant, quarantined=self._quarantined)
         self._opened_at = self._moved_at = now
+        self._too_late = False
         self._last_signer = None
         self._labelled = False
         self._alerts.next_round()
@@ -318,8 +320,8 @@ class LineUnit:
 
     def _due(self) -> float | None:
         """When we may append: our place behind the expected unit times the hop time-out, and not without the round's
-        label unless the round is about to end."""
-        if self._state is not UnitState.WAITING or self._round is None:
+        label unless the round is about to end. None when it is not for us to append any more."""
+        if self._state is not UnitState.WAITING or self._round is None or self._too_late:
             return None
         hop = self._limits.hop_timeout_ms / 1_000
         turn = self._moved_at + self._places_behind(self._round) * hop
@@ -336,8 +338,9 @@ class LineUnit:
         return sum(unit not in view.links for unit in between)
 
     def _append_when_due(self, now: float) -> list[Action]:
+        self._too_late = now >= self._closes_at()
         due = self._due()
-        if due is None or now < due or now >= self._closes_at() or self._round is None:
+        if due is None or now < due or self._round is None:
             return []
         grant = self._round.grant.body
         entries = self._outbox.pending(self._limits.entries_per_link)
