@@ -92,8 +92,8 @@ def test_no_path_of_one_machine() -> None:
     here = Path(__file__).resolve()
     hits = []
     for path in tracked(".py", ".md", ".cfg", ".toml", ".sh", ".txt", ".in", ".json"):
-        if path != here:
-            hits += [f"{name_of(path)}:{n}" for n, s in enumerate(path.read_text().splitlines(), 1) if MACHINE_PATH.search(s)]
+        lines = path.read_text().splitlines() if path != here else []
+        hits += [f"{name_of(path)}:{number}" for number, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
     assert hits == []
 
 
