@@ -5,10 +5,10 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
 
-.PHONY: help run test check format bench train classify vectors lock demo-environment development-environment
+.PHONY: help run test check format bench hardware-check train vectors lock demo-environment development-environment
 
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo-environment:
 	@tools/setup/install.sh demo
@@ -34,6 +34,9 @@ format: development-environment ## Put the code into shape
 
 bench: development-environment ## Speed and memory as ratios in one run: a table, and build/bench.json
 	@$(PY) -m tools.bench $(ARGS)
+
+hardware-check: development-environment ## On a real box: try MICROPHONE=name and CAMERA=name
+	@MOODLINE_MICROPHONE="$(MICROPHONE)" MOODLINE_CAMERA="$(CAMERA)" $(PY) -m pytest -o norecursedirs= tests/hardware
 
 train: development-environment ## Rebuild models/bundle (DATA=folder; ARGS=--smoke for a quick try)
 	@$(PY) -m tools.training --data "$(DATA)" $(ARGS)
