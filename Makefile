@@ -8,7 +8,7 @@ export VENV
 .PHONY: help run test check format bench hardware-check train vectors lock demo-environment development-environment
 
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo-environment:
 	@tools/setup/install.sh demo
