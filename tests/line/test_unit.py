@@ -16,6 +16,7 @@ from device.messages.envelope import ContentType, digest, open_envelope
 from device.messages.grant import NO_PREVIOUS, Accepted, Grant, sign_grant
 from device.messages.label import Label, LabelState
 from device.messages.link import Link, LinkFlag, decode_link, sign_link
+from device.messages.roster import Roster
 from device.publish.outbox import BoundedOutbox
 from tools.vectors import room
 
@@ -272,7 +273,7 @@ def test_messages_of_other_lines_and_while_offline_are_not_looked_at() -> None:
 @pytest.mark.parametrize(
     "roster", [room.roster(revoked=frozenset({"desk-1"})), room.roster(0)], ids=["revoked", "gone"]
 )
-def test_a_unit_that_may_not_speak_does_not_start(roster: object) -> None:
+def test_a_unit_that_may_not_speak_does_not_start(roster: Roster) -> None:
     with pytest.raises(ConfigError, match="desk-1"):
         LineUnit(
             roster=roster,

@@ -1,0 +1,78 @@
+"""The line: bytes of a link, and what verification costs beside the bare signature check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from device.line.verify import Verifier, follow_link, step_10_open
+from device.messages.envelope import ContentType, digest, external_aad, open_envelope, sig_structure, signature_holds
+from device.messages.grant import Grant, sign_grant
+from tools.bench.measurement import Measurement, against_limit, median_seconds
+from tools.vectors import room
+from tools.vectors.cases import LIMITS, Round, SealedEntries, grant_7
+
+_BATCH = 200
+#: Least share of the library's bare Ed25519 verification rate that whole verification must reach.
+_LEAST_SHARE = 0.7
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Seconds of one call, from the median of batches."""
+
+    def batch() -> None:
+        for _ in range(_BATCH):
+            run()
+
+    return median_seconds(batch) / _BATCH
+
+
+def _sizes(play: Round) -> list[Measurement]:
+    link = len(play.signed(play.good))
+    empty = len(play.signed(replace(play.good, entries=())))
+    grants = {count: _grant_bytes(count) for count in (2, 8, 40)}
+    return [
+        Measurement(name="link with one label", value=link, unit="bytes"),
+        Measurement(name="a label's share of a link", value=link - empty, unit="bytes"),
+        *(Measurement(name=f"grant for {count} units", value=size, unit="bytes") for count, size in grants.items()),
+    ]
+
+
+def _grant_bytes(count: int) -> int:
+    names = room.unit_names(count)
+    accepted = next(iter(grant_7().accepted.values()))
+    grant = Grant(room.ROOM, room.LINE, 1, 100_000, names, dict.fromkeys(names, accepted), bytes(32), 2**41, 450)
+    return len(sign_grant(grant, room.signer(room.GATEWAY)))
+
+
+def measure() -> list[Measurement]:
+    """Sizes, and rates on this core."""
+    play = Round(SealedEntries({}))
+    raw = play.signed(play.good)
+    envelope = open_envelope(raw, wanted=ContentType.LINK)
+    message = sig_structure(envelope.protected, external_aad(room.ROOM, room.LINE), envelope.payload)
+    key = room.signer("desk-2").public_key
+    roster = room.roster()
+    verifier, view, opener = Verifier(roster, room.LINE, LIMITS), play.view(), room.opener()
+
+    def verify() -> None:
+        follow_link(verifier.link(raw), view, LIMITS, roster.suite)
+
+    bare = 1 / _seconds(lambda: signature_holds(key, envelope.signature, message))
+    whole = 1 / _seconds(verify)
+    opening = _seconds(lambda: step_10_open(opener, play.good, play.good.entries[0]))
+    signing = _seconds(lambda: digest(play.signed(play.good)))
+    return [
+        *_sizes(play),
+        against_limit(
+            "link verification (steps 1 to 9)",
+            whole,
+            "links/s",
+            limit=_LEAST_SHARE * bare,
+            direction="at least",
+            peer=f"{_LEAST_SHARE:g} of bare Ed25519 in cryptography",
+        ),
+        Measurement(name="bare Ed25519 verification", value=bare, unit="checks/s"),
+        Measurement(name="opening one label (step 10)", value=opening * 1e3, unit="ms"),
+        Measurement(name="making one link", value=signing * 1e3, unit="ms"),
+    ]
