@@ -115,13 +115,15 @@ class MqttLink:
         self._subscribed = False
         self._stopping = threading.Event()
         self._under_way: paho.MQTTMessageInfo | None = None
-        self._client = self._new_client()
+        self._context: ssl.SSLContext | None = None
+        self._client: paho.Client | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def connected(self) -> bool:
         """Whether the broker has taken us and has not gone since, as far as we know."""
-        return self._client.is_connected()
+        client = self._client
+        return client is not None and client.is_connected()
 
     @property
     def subscribed(self) -> bool:
@@ -137,7 +139,7 @@ class MqttLink:
         """Begin to connect, and return at once. Raises ConfigError for unusable trust files."""
         if self._thread is not None:
             raise AssertionError("a link is started once")
-        self._client.tls_set_context(tls_context(self._credentials))
+        self._context = tls_context(self._credentials)
         self._thread = threading.Thread(target=self._run, name=f"mqtt {self._client_id}", daemon=True)
         self._thread.start()
 
@@ -150,10 +152,10 @@ class MqttLink:
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
         """Hand one message to the connection. Raises TransportError when it is down or too much is under way."""
-        # Paho would keep the message and send it later, after newer ones: the outbox above must decide that.
-        if not self._client.is_connected():
+        client = self._client
+        if client is None or not client.is_connected():
             raise TransportError(f"{topic}: not published, the broker is away.", next_step="It is tried again.")
-        sent = self._client.publish(topic, payload, qos=qos, retain=retain)
+        sent = client.publish(topic, payload, qos=qos, retain=retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             reason = paho.error_string(sent.rc)
             raise TransportError(f"{topic}: not published ({reason}).", next_step="It is tried again.")
@@ -163,13 +165,15 @@ class MqttLink:
         """Wait at most `flush_s` seconds for what is under way, say goodbye (no last will), and free everything."""
         if self._thread is None:
             return
-        if self._under_way is not None and self.connected:
+        under_way = self._under_way
+        if under_way is not None and self.connected:
             try:
-                self._under_way.wait_for_publish(flush_s)
+                under_way.wait_for_publish(flush_s)
             except (ValueError, RuntimeError) as error:
                 LOG.warning("%s: the last message may not have arrived: %s", self._client_id, error)
         self._stopping.set()
-        self._client.disconnect()
+        if (client := self._client) is not None:
+            client.disconnect()
         self._thread.join(CONNECT_TIMEOUT_S + self._broker.keepalive_s)
 
     def _run(self) -> None:
@@ -183,22 +187,35 @@ class MqttLink:
             self._stopping.wait(delay_s * random.uniform(0.5, 1.0))
 
     def _connect_and_read(self) -> None:
-        """One connection from its first to its last byte."""
+        """One connection from its first to its last byte.
+
+        Each has its own client: paho would send what the last connection left unacknowledged again, after newer
+        messages. What must not be lost is the outbox's to repeat; whatever else is late is stale.
+        """
+        assert self._context is not None
+        client = self._new_client(self._context)
         try:
-            self._client.reconnect()
+            client.reconnect()
         except OSError as error:
             self._tell(Disconnected(f"{self._broker.host}:{self._broker.port} cannot be reached: {error}."))
             return
+        self._client = client
         try:
-            while self._client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                pass
+            while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if self._stopping.is_set():
+                    client.disconnect()
         except Exception:
             # Paho raises whatever its parser meets in malformed bytes: that costs the connection, not the program.
             LOG.exception("%s: the broker's bytes could not be read", self._client_id)
             self._tell(Disconnected("The broker sent bytes that are not MQTT."))
+        finally:
+            self._client = self._under_way = None
+            if (left_open := client.socket()) is not None:
+                left_open.close()
 
-    def _new_client(self) -> paho.Client:
+    def _new_client(self, context: ssl.SSLContext) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv5)
+        client.tls_set_context(context)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
         client.max_queued_messages_set(UNACKNOWLEDGED_MESSAGES)

@@ -23,6 +23,7 @@ from provisioning.mosquitto import free_port
 
 CONNACK = bytes.fromhex("2003000000")
 GOOD_MESSAGE = bytes.fromhex("3008000161 00") + b"good"
+HANG_UP = b"hang up"
 NOT_UTF8 = bytes.fromhex("3005 0001ff 00") + b"x"
 
 
@@ -104,11 +105,15 @@ def test_publishing_before_start_is_refused(unit: Credentials) -> None:
 
 
 class NonsenseBroker:
-    """Takes one TLS connection after the other, answers the CONNECT, and says the next of its scripted answers."""
+    """Takes one TLS connection after the other, answers the CONNECT, and says the next of its scripted answers.
+
+    It acknowledges nothing, keeps what it heard per connection, and hangs up when it hears HANG_UP.
+    """
 
     def __init__(self, own: Credentials, answers: list[bytes]) -> None:
         self.address = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.address.getsockname()[1]
+        self.heard: list[bytes] = []
         self._answers = answers
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=own.certificate_authority)
         self._context.load_cert_chain(own.certificate, own.key)
@@ -123,8 +128,9 @@ class NonsenseBroker:
                 secured.settimeout(10)
                 secured.recv(4_096)
                 secured.sendall(CONNACK + answer)
-                while secured.recv(4_096):
-                    continue
+                self.heard.append(b"")
+                while HANG_UP not in self.heard[-1] and (heard := secured.recv(4_096)):
+                    self.heard[-1] += heard
 
     def close(self) -> None:
         self._thread.join(10)
@@ -141,6 +147,26 @@ def events_after(answers: list[bytes], folder: Path, authority: CertificateAutho
     finally:
         link.stop(flush_s=0)
         broker.close()
+
+
+def test_what_the_last_connection_left_unacknowledged_is_not_sent_again(
+    tmp_path: Path, authority: CertificateAuthority
+) -> None:
+    broker = NonsenseBroker(credentials(tmp_path, authority, "broker", Role.BROKER), [GOOD_MESSAGE, GOOD_MESSAGE])
+    link = link_to(broker.port, credentials(tmp_path, authority, "u1", Role.UNIT))
+    link.start()
+    try:
+        until(link, Received)
+        link.publish("a", HANG_UP, qos=1, retain=True)
+        until(link, Disconnected)
+        until(link, Received)
+        link.publish("a", b"newer", qos=1, retain=True)
+    finally:
+        link.stop(flush_s=0.2)
+        broker.close()
+    assert HANG_UP in broker.heard[0]
+    assert b"newer" in broker.heard[1]
+    assert HANG_UP not in broker.heard[1]
 
 
 def until(link: MqttLink, kind: type[Event]) -> list[Event]:
