@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 import cbor2
@@ -44,13 +45,13 @@ def decode(encoded: bytes) -> object:
 
 def _refuse_unspoken(encoded: bytes) -> None:
     """Walk the heads of all items, without building anything, and refuse what is not spoken."""
-    left = [1]
-    at, size = 0, len(encoded)
-    while left:
-        if left[-1] == 0:
-            left.pop()
+    size, at, open_items = len(encoded), 0, 1
+    outer: list[int] = []
+    while open_items or outer:
+        if not open_items:
+            open_items = outer.pop()
             continue
-        left[-1] -= 1
+        open_items -= 1
         if at >= size:
             raise RemoteMessageError(Verdict.NOT_DECODABLE, "The CBOR ends early.")
         kind, argument = encoded[at] >> 5, encoded[at] & 31
@@ -64,11 +65,17 @@ def _refuse_unspoken(encoded: bytes) -> None:
         if kind in (_BYTES, _TEXT):
             at += argument
         elif kind >= _ARRAY:
-            left.append(argument * (2 if kind == _MAP else 1))
-            if len(left) > MAX_DEPTH + 1:
+            if len(outer) >= MAX_DEPTH:
                 raise RemoteMessageError(Verdict.NOT_DECODABLE, f"The CBOR nests deeper than {MAX_DEPTH}.")
+            outer.append(open_items)
+            open_items = argument * 2 if kind == _MAP else argument
     if at != size:
         raise RemoteMessageError(Verdict.NOT_DECODABLE, "The CBOR has another length than it says.")
+
+
+@cache
+def _closed_list(keys: type[IntEnum]) -> frozenset[int]:
+    return frozenset(keys)
 
 
 def _refuse(key: int, wanted: str) -> RemoteMessageError:
@@ -79,7 +86,7 @@ class Fields:
     """A map with a closed list of integer keys, read by type. Every method raises RemoteMessageError NOT_DECODABLE."""
 
     def __init__(self, item: object, *, keys: type[IntEnum]) -> None:
-        if not isinstance(item, dict) or item.keys() != set(keys):
+        if not isinstance(item, dict) or item.keys() != _closed_list(keys):
             raise RemoteMessageError(Verdict.NOT_DECODABLE, "The fields are not those of this kind of message.")
         self._fields: Mapping[int, object] = item
 
