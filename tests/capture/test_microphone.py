@@ -20,7 +20,10 @@ from device.capture.recordings import read_sound
 from device.clock import Clock, TimeSource
 from device.errors import CaptureError, CaptureReason
 from device.frames import AudioBlock
+from device.inference.decision import Decider, Decision, DecisionParameters, SenseState
+from device.unit.pipeline import Pipeline
 from tests.capture.sound_server import SoundServer
+from tests.fakes.inference import FakeBundle, FakeDetector
 
 CLIP = Path(__file__).resolve().parents[1] / "clips" / "03a02Wc.wav"
 PATIENCE_S = 20.0
@@ -199,6 +202,43 @@ def test_stopped_twice_and_no_thread_is_left(sound: SoundServer) -> None:
         microphone.stop()
         microphone.stop()
     assert threading.active_count() == before
+
+
+def ticks_until(pipeline: Pipeline, wanted: Callable[[Decision], bool]) -> Decision:
+    """Tick twice a second until a decision is the wanted one."""
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while time.monotonic() < deadline:
+        for _ in range(10):
+            time.sleep(0.05)
+            pipeline.pump()
+        decision = pipeline.tick(time.monotonic())
+        if wanted(decision):
+            return decision
+    raise AssertionError(f"never came; senses: {pipeline.sense_states()}")
+
+
+def test_a_unit_goes_on_through_unplugging_and_plugging_in_again(sound: SoundServer) -> None:
+    microphone = Microphone("desk-one", CLOCK, silent_driver_after_ms=5_000)
+    networks = FakeBundle()
+    parameters = DecisionParameters(silence_after_ms=10_000)
+    pipeline = Pipeline(CLOCK, microphone, None, networks.bundle, FakeDetector(), Decider(parameters))
+    pipeline.start()
+    try:
+        player = sound.play(CLIP, "desk-one")
+        ticks_until(pipeline, lambda decision: decision.label is not None)
+        assert player.wait(PATIENCE_S) == 0
+        for name in sound.microphones:
+            sound.unplug(name)
+        ticks_until(pipeline, lambda decision: decision.speech is SenseState.FAILED)
+        assert pipeline.sense_states()["microphone"] in ("unplugged", "silent_driver", "not_found")
+        for name in sound.microphones:
+            sound.plug_in(name)
+        ticks_until(pipeline, lambda _: pipeline.sense_states()["microphone"] == "ok")
+        player = sound.play(CLIP, "desk-one")
+        ticks_until(pipeline, lambda decision: decision.label is not None)
+        assert player.wait(PATIENCE_S) == 0
+    finally:
+        pipeline.stop()
 
 
 def test_a_file_behind_alsa_is_heard_bit_for_bit(sound: SoundServer, opened: Callable[..., Microphone]) -> None:
