@@ -204,7 +204,8 @@ class GatewayService:
         if self._link.connected:
             self._say_status(online=True)
         self._show_room()
-        self._notifier.progressed()
+        if self._page.serving:
+            self._notifier.progressed()
 
     def _check_policy(self, wall_ms: int) -> None:
         """A clock that was never set stands in the past: then only the policy's end can be judged."""

@@ -17,7 +17,7 @@ from device.gateway.ingest import Ingest, LineShell, Outlets
 from device.gateway.service import GatewayService, Identity, status_document
 from device.gateway.store import LabelReader, Store
 from device.gateway.web.app import PageSources, build_app
-from device.gateway.web.server import PageServer, bind
+from device.gateway.web.server import PageServer, bind, check_certificate
 from device.line.gateway import LineGateway
 from device.messages import topics
 from device.messages.envelope import Signer
@@ -49,6 +49,7 @@ def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
         )
     signer = load_signer(config.trust, config.gateway, trusted.roster.gateway.key)
     opener = _opener(config, trusted)
+    check_certificate(config.web)
     with ExitStack() as undo:
         listener = bind(config.web)
         undo.callback(listener.close)

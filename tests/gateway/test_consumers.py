@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -19,7 +20,7 @@ from device.gateway.consumers import (
     label_message,
     with_witnesses,
 )
-from device.gateway.documents import ClassDocument, encode
+from device.gateway.documents import ClassDocument, StateName, encode
 from device.line.actions import Alert, Deliver, Notice
 from device.messages.label import Label, LabelState, Sense
 from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
@@ -154,7 +155,7 @@ def picture(min_group: int = 3) -> ClassPicture:
     return begun
 
 
-def bin_of(class_picture: ClassPicture, number: int, said: dict[str, Emotion | None]) -> ClassDocument:
+def bin_of(class_picture: ClassPicture, number: int, said: Mapping[str, Emotion | None]) -> ClassDocument:
     for unit, emotion in said.items():
         class_picture.add(a_label(unit, label=emotion))
     document = class_picture.close_bin(number * CLASS_BIN_MS)
@@ -163,7 +164,7 @@ def bin_of(class_picture: ClassPicture, number: int, said: dict[str, Emotion | N
     return document
 
 
-JOY = dict.fromkeys(("desk-1", "desk-2", "desk-3"), Emotion.HAPPINESS)
+JOY: dict[str, Emotion | None] = dict.fromkeys(("desk-1", "desk-2", "desk-3"), Emotion.HAPPINESS)
 
 
 def test_the_class_is_counted_without_naming_a_desk() -> None:
@@ -185,7 +186,7 @@ def test_below_the_smallest_group_nothing_is_counted() -> None:
 
 @pytest.mark.parametrize("comes", [True, False])
 def test_a_desk_that_comes_or_goes_hides_the_bin_so_that_no_difference_tells_on_it(comes: bool) -> None:
-    more = JOY | {"desk-4": Emotion.SADNESS}
+    more: dict[str, Emotion | None] = {**JOY, "desk-4": Emotion.SADNESS}
     before, after = (JOY, more) if comes else (more, JOY)
     class_picture = picture()
     bin_of(class_picture, 1, before)
@@ -196,15 +197,22 @@ def test_a_desk_that_comes_or_goes_hides_the_bin_so_that_no_difference_tells_on_
 
 def test_abstaining_muted_and_opted_out_desks_give_the_same_bytes() -> None:
     payloads = set()
-    for state, reason in [("abstained", AbstainReason.SILENCE), ("muted", None), ("opted_out", None)]:
+    kinds: list[tuple[StateName, AbstainReason | None]] = [
+        ("abstained", AbstainReason.SILENCE),
+        ("muted", None),
+        ("opted_out", None),
+    ]
+    for state, reason in kinds:
         class_picture = picture()
+        last = b""
         for number in (1, 2):
             for unit in ("desk-1", "desk-2"):
                 class_picture.add(a_label(unit))
             class_picture.add(a_label("desk-3", label=None, state=state, abstain_reason=reason))
             document = class_picture.close_bin(number * CLASS_BIN_MS)
             assert document is not None
-        payloads.add(encode(document))
+            last = encode(document)
+        payloads.add(last)
     assert len(payloads) == 1
 
 

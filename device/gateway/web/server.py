@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 
 from device.config import Web
 from device.errors import ConfigError
+from device.system.keys import check_owner_only
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -53,15 +55,28 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def check_certificate(web: Web) -> None:
+    """Raise ConfigError when the page's certificate and key cannot be used; nothing when there is none."""
+    if web.certificate is None or web.key is None:
+        return
+    check_owner_only(web.key)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(web.certificate, web.key)
+    except OSError as error:
+        raise ConfigError(
+            f"{web.certificate} with {web.key}: cannot be used for HTTPS ({error.strerror or type(error).__name__}).",
+            next_step="Give the page's own certificate and its key, or leave both out.",
+        ) from error
+
+
 class PageServer:
     """uvicorn behind start and stop. With `certificate` and `key` it speaks HTTPS only."""
 
     def __init__(self, app: Starlette, listener: socket.socket, web: Web) -> None:
         self._listener = listener
-        self._app = app
         scheme = "https" if web.certificate else "http"
-        host, port = listener.getsockname()[:2]
-        self.address = f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+        host, self.port = listener.getsockname()[:2]
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
         config = uvicorn.Config(
             app,
             log_config=None,
