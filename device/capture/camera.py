@@ -69,7 +69,7 @@ class Camera:
     def start(self) -> None:
         """Open the camera. Raises CaptureError: picamera2 missing, camera not found, busy, or refused by the driver."""
         library = _picamera2()
-        place = self._find(library.global_camera_info())
+        place = self._find(_described(library))
         try:
             camera = library(place)
         except (RuntimeError, IndexError, OSError) as error:
@@ -98,8 +98,7 @@ class Camera:
             raise self._failed(CaptureReason.WRONG_FORMAT, error, "Check the camera's cable and model.") from error
         self._camera = camera
 
-    def _find(self, cameras: list[dict[str, Any]]) -> int:
-        described = [f"{each.get('Model', '')} {each['Id']}".strip() for each in cameras]
+    def _find(self, described: list[str]) -> int:
         found = [place for place, text in enumerate(described) if self._name.casefold() in text.casefold()]
         if len(found) == 1:
             return found[0]
@@ -162,6 +161,15 @@ class Camera:
 
     def _failed(self, reason: CaptureReason, why: object, next_step: str) -> CaptureError:
         return CaptureError(reason, f'Camera "{self._name}": {why}.', next_step=next_step)
+
+
+def list_cameras() -> list[str]:
+    """Model and identity of all cameras that are plugged in now. Raises CaptureError when picamera2 is missing."""
+    return _described(_picamera2())
+
+
+def _described(library: Any) -> list[str]:
+    return [f"{each.get('Model', '')} {each['Id']}".strip() for each in library.global_camera_info()]
 
 
 def _picamera2() -> Any:

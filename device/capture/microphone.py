@@ -244,7 +244,10 @@ def _inputs(library: Any) -> list[Device]:
 def _open_error(name: str, error: OSError | ValueError) -> CaptureError:
     code = error.errno if isinstance(error, OSError) else None
     reason, next_step = {
-        pyaudio.paInvalidSampleRate: (CaptureReason.WRONG_FORMAT, "Choose a microphone that records at 16 kHz."),
+        pyaudio.paInvalidSampleRate: (
+            CaptureReason.WRONG_FORMAT,
+            "Name an ALSA device of type plug for it in /etc/asound.conf, which converts to 16 kHz.",
+        ),
         pyaudio.paInvalidChannelCount: (CaptureReason.WRONG_FORMAT, "Choose a microphone with a mono input."),
         pyaudio.paSampleFormatNotSupported: (CaptureReason.WRONG_FORMAT, "Choose a microphone with 16-bit sound."),
         pyaudio.paDeviceUnavailable: (CaptureReason.BUSY, "Stop the other program that uses the microphone."),

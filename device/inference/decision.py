@@ -43,7 +43,7 @@ class DecisionParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     #: Both branches at least this sure, of different classes: `conflict`.
     conflict_confidence: Share = 0.6
     #: Level (dB relative to full scale, root mean square of 20 ms) under which a block of sound counts as silent.
-    silence_dbfs: Annotated[float, msgspec.Meta(ge=-96, le=0)] = -55.0
+    silence_dbfs: Annotated[float, msgspec.Meta(ge=-96, le=0)] = -60.0
     #: Milliseconds without a louder block after which the speech branch rests.
     silence_after_ms: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 2_000
     #: 10 ms feature frames that must have arrived since the last start or gap.

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from device.capture.camera import LORES_HEIGHT, LORES_WIDTH, Camera, luma
+from device.capture.camera import LORES_HEIGHT, LORES_WIDTH, Camera, list_cameras, luma
 from device.capture.ports import VideoSource
 from device.errors import CaptureError, CaptureReason
 from tests.capture.sound_server import require_real
@@ -184,6 +184,10 @@ def test_a_name_that_fits_none_or_several_lists_the_cameras(library: type[Picame
         Camera(name, FakeClock()).start()
     assert caught.value.reason is CaptureReason.NOT_FOUND
     assert library.opened == []
+
+
+def test_cameras_are_listed_by_model_and_identity(library: type[Picamera2]) -> None:
+    assert list_cameras() == [f"imx708 {PI_CAMERA['Id']}", f"C270 HD WEBCAM {WEBCAM['Id']}"]
 
 
 def test_the_camera_is_opened_by_its_place_not_by_its_number(library: type[Picamera2]) -> None:
