@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from device.clock import TimeSource
+from device.clock import Clock, TimeSource
 from device.config import LineLimits
 from device.gateway.alerts import AlertBook
 from device.gateway.board import Board
@@ -21,10 +21,12 @@ from device.line.actions import Action, Infer, Publish
 from device.line.gateway import LineGateway
 from device.line.unit import LineUnit
 from device.messages import topics
+from device.messages.envelope import Signer
 from device.messages.label import Label, LabelState, Sense
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
+from device.messages.roster import Roster
 from device.publish.outbox import BoundedOutbox
-from device.publish.ports import Connected, Disconnected, LastWill, Received
+from device.publish.ports import Connected, Disconnected, LastWill, Link, Received
 from models.labels import Emotion
 from tests.fakes.clock import FakeClock
 from tests.fakes.mqtt import FakeBroker, FakeLink
@@ -87,23 +89,21 @@ class RecordingNotifier:
 
 
 class Desk:
-    """One unit's line with a link; labels are what `feels` says."""
+    """One unit's line over any link; labels are what `feels` says, None means muted."""
 
-    def __init__(self, name: str, broker: FakeBroker, clock: FakeClock, limits: LineLimits, session: int = 1) -> None:
-        self.name = name
+    def __init__(self, roster: Roster, line: str, signer: Signer, link: Link, clock: Clock, session: int = 1) -> None:
         self.feels: Emotion | None = Emotion.HAPPINESS
         self.clock = clock
-        self.outbox = BoundedOutbox(limits.backlog_entries)
+        self.link = link
+        limits = LineLimits()
         self.machine = LineUnit(
-            roster=room.roster(),
-            line=room.LINE,
+            roster=roster,
+            line=line,
             session=session,
-            signer=room.signer(name),
-            outbox=self.outbox,
+            signer=signer,
+            outbox=BoundedOutbox(limits.backlog_entries),
             limits=limits,
         )
-        self.link = broker.link([topics.grant(room.ROOM, room.LINE), topics.link(room.ROOM, room.LINE, "+")])
-        self.link.start()
 
     def step(self) -> None:
         """Everything that is due."""
@@ -148,8 +148,13 @@ class MemoryRoom:
         self.clock = FakeClock()
         self.broker = FakeBroker()
         self.limits = LineLimits()
-        self.desks = [Desk(name, self.broker, self.clock, self.limits) for name in room.unit_names(desks)]
+        self.desks = [self._desk(name) for name in room.unit_names(desks)]
         self.start_gateway()
+
+    def _desk(self, name: str) -> Desk:
+        link = self.broker.link([topics.grant(room.ROOM, room.LINE), topics.link(room.ROOM, room.LINE, "+")])
+        link.start()
+        return Desk(room.roster(), room.LINE, room.signer(name), link, self.clock)
 
     def start_gateway(self) -> None:
         """Start, or start again from what is stored. Does what `device.gateway.wiring` does, with the fakes."""

@@ -246,6 +246,12 @@ function nameOf(peer) {
   return peer;
 }
 
+// What a refused message says of its sender is not proved.
+function peerWords(alert) {
+  if (!alert.peer) return "";
+  return `${alert.step === null ? "" : "In the name of "}${nameOf(alert.peer)}: `;
+}
+
 function alertItem(alert) {
   const item = make("li", `alert ${alert.severity}`);
   item.dataset.event = alert.event_id;
@@ -258,7 +264,7 @@ function alertItem(alert) {
   box.append(
     make("p", "alert-what", alert.sentence),
     make("p", "alert-next", alert.next_step),
-    make("p", "small", `${alert.peer ? `In the name of ${nameOf(alert.peer)}: ` : ""}${alert.detail}`),
+    make("p", "small", `${peerWords(alert)}${alert.detail}`),
     make("p", "small", facts.join(" · ")),
   );
   item.append(mark, box);
