@@ -37,7 +37,10 @@ WITNESS_COUNT: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class DemoPlan:
-    """What to build. `takes` are take folders; unit n begins with take 2n and plays all of them in turn."""
+    """What to build. `takes` are take folders; unit n begins with take 2n and plays all of them in turn.
+
+    With `muted` the units capture and infer nothing, but seal and sign as always.
+    """
 
     takes: Sequence[Path]
     room: str = "demo"
@@ -48,6 +51,7 @@ class DemoPlan:
     web_port: int = 8_080
     consumers: tuple[str, ...] = ("reader",)
     intruder: bool = False
+    muted: bool = False
     inference: Inference = field(default_factory=Inference)
     limits: LineLimits = field(default_factory=LineLimits)
     autosave_s: int = 30
@@ -188,6 +192,7 @@ def _write_boxes(room: DemoRoom, authority: RoomAuthority) -> None:
             unit=name,
             desk=f"Desk {index + 1}",
             state=box / boxes.STATE_FOLDER,
+            muted=plan.muted,
             trust=boxes.trust_in(box),
             broker=room.broker_address,
             capture=Capture(microphone="replay", camera="replay", replay=_lay_out_takes(box, plan.takes, 2 * index)),

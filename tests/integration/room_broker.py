@@ -59,10 +59,12 @@ def taken(link: MqttLink) -> MqttLink:
 class RoomBroker:
     """A demo room of three units on line `a` with its broker running on a free loopback port."""
 
-    def __init__(self, folder: Path, take: Path) -> None:
+    def __init__(self, folder: Path, take: Path, *, muted: bool = False) -> None:
         self.room: DemoRoom = demo_room.build(
             folder,
-            DemoPlan(takes=[take], units=3, port=free_port(), web_port=free_port(), intruder=True, autosave_s=1),
+            DemoPlan(
+                takes=[take], units=3, port=free_port(), web_port=free_port(), intruder=True, muted=muted, autosave_s=1
+            ),
         )
         self.mosquitto = Mosquitto(self.room.broker, self.room.plan.host, self.room.plan.port)
         self._links: list[MqttLink] = []
