@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from device.errors import StorageError
-from device.gateway.documents import LabelDocument
-from device.gateway.store import LabelReader
+from device.gateway.documents import AlertDocument, LabelDocument
+from device.gateway.store import LabelReader, Store
 from device.gateway.wiring import STORE_FILE
 from device.messages import topics
 from device.publish.ports import Received
@@ -94,6 +95,11 @@ class Programs:
             f"{more} more labels of every unit",
         )
 
+    def accusations(self) -> list[AlertDocument]:
+        """Alerts that call somebody a cheat; the gateway must have stopped. Faults alone must raise none."""
+        with closing(Store(self.broker.room.gateway / "state" / STORE_FILE)) as store:
+            return [alert for alert in store.newest_alerts(1_000) if alert.severity == "refused"]
+
     def sequences(self, unit: str) -> dict[int, list[int]]:
         """Session → stored sequence numbers, sorted."""
         found: dict[int, list[int]] = {}
@@ -128,6 +134,7 @@ def test_no_label_is_lost_when_the_broker_is_killed_and_comes_back(programs: Pro
     programs.broker.start()
     programs.wait_for_labels(12)
     programs.stop_all()
+    assert programs.accusations() == []
     for unit in programs.broker.room.units:
         sessions = programs.sequences(unit)
         assert list(sessions) == [1]
@@ -143,6 +150,7 @@ def test_no_label_is_lost_or_doubled_when_the_gateway_is_killed_and_comes_back(p
     programs.start("gateway")
     programs.wait_for_labels(12)
     programs.stop_all()
+    assert programs.accusations() == []
     for unit in programs.broker.room.units:
         sessions = programs.sequences(unit)
         assert list(sessions) == [1]
@@ -157,6 +165,7 @@ def test_killed_unit_comes_back_in_a_new_session_and_the_line_goes_on(programs: 
     programs.start("a2")
     programs.wait_for_labels(6)
     programs.stop_all()
+    assert programs.accusations() == []
     sessions = programs.sequences("a2")
     assert list(sessions) == [1, 2]
     assert sessions[2][0] == 1
