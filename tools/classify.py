@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,6 @@ PROGRESS_FROM: Final = 20
 EXIT_UNREADABLE: Final = 2
 EXIT_NO_BUNDLE: Final = 1
 _SUFFIXES: Final = (*SOUND_SUFFIXES, *PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
-ABSENT: Final = SenseEvidence(SenseState.OFF)
 
 _DESCRIPTION: Final = """\
 Say which expression each input shows, or why that cannot be said, by the released bundle and the box's own code.
@@ -89,11 +89,14 @@ class Tick:
     counts: bool
 
 
-def together(ticks: Sequence[Tick]) -> SenseEvidence:
-    """One sense's evidence on the whole recording: the mean of the ticks that count, or else the last usable tick."""
+def together(ticks: Sequence[Tick], absent: SenseState = SenseState.OFF) -> SenseEvidence:
+    """One sense's evidence on the whole recording: the mean of the ticks that count, or else the last usable tick.
+
+    `absent` is its state when there is no tick.
+    """
     usable = [tick for tick in ticks if tick.evidence.output is not None]
     if not usable:
-        return ticks[-1].evidence if ticks else ABSENT
+        return ticks[-1].evidence if ticks else SenseEvidence(absent)
     last = usable[-1].evidence
     counted = [tick.evidence.output.log_probabilities for tick in usable if tick.counts and tick.evidence.output]
     if not counted or last.output is None:
@@ -133,7 +136,8 @@ class Classifier:
         pictures = [] if branch == "speech" else recording.pictures
         heard = [] if sound is None else self._hear(sound, every_tick=bool(pictures))
         seen = self._see(pictures, max(len(heard), 1)) if pictures else []
-        speech, face = together(heard), together(seen)
+        speech = together(heard, SenseState.SILENT if branch == "speech" else SenseState.OFF)
+        face = together(seen, SenseState.NO_FACE if branch == "face" else SenseState.OFF)
         fused = self._fuse(heard, seen)
         if fused is None and speech.output is not None and face.output is not None:
             fused = self._fuse([Tick(speech, counts=True)], [Tick(face, counts=True)])
@@ -290,6 +294,17 @@ def main(words: Sequence[str] | None = None) -> int:
     except InferenceError as error:
         print(f"moodline-classify: {error}", file=sys.stderr)
         return EXIT_NO_BUNDLE
+    try:
+        unreadable = _classify_all(classifier, asked)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return EXIT_UNREADABLE if unreadable else 0
+
+
+def _classify_all(classifier: Classifier, asked: argparse.Namespace) -> int:
+    """Print an answer for every input; returns how many could not be read."""
     unreadable = 0
     for name in _with_progress(list(expand(asked.inputs))):
         try:
@@ -302,7 +317,7 @@ def main(words: Sequence[str] | None = None) -> int:
             continue
         result = answer(name, decision, evidence)
         print(json.dumps(result, ensure_ascii=False) if asked.json else as_text(result))
-    return EXIT_UNREADABLE if unreadable else 0
+    return unreadable
 
 
 def _with_progress(names: list[str]) -> Iterable[str]:

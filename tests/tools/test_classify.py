@@ -125,6 +125,12 @@ def test_one_branch_alone_on_request(branch: classify.Branch, label: Emotion) ->
     assert networks.fusion.seen == []
 
 
+def test_a_branch_without_its_sense_says_what_is_missing() -> None:
+    classifier = Classifier(FakeBundle().bundle, FakeDetector())
+    assert classifier.classify(spoken(2.0), "face")[0].reason is AbstainReason.NO_FACE
+    assert classifier.classify(shown(9), "speech")[0].reason is AbstainReason.SILENCE
+
+
 def test_a_sense_that_is_usable_only_when_the_other_is_not_is_fused_all_the_same() -> None:
     networks = FakeBundle(parameters=DecisionParameters(silence_after_ms=500))
     sound = np.concatenate([np.zeros(48_000, np.int16), tone(1.0)])
