@@ -19,7 +19,18 @@ from device.errors import RemoteMessageError, Verdict
 
 MAX_DEPTH: Final = 6
 
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _UNSPOKEN = range(7)
+
+
+def _head(initial: int) -> tuple[int, int, int]:
+    """What an item's first byte says: kind, argument, and how many bytes hold the argument if it does not."""
+    kind, argument = initial >> 5, initial & 31
+    if kind > _MAP or argument > 27:
+        return _UNSPOKEN, 0, 0
+    return kind, argument, 1 << (argument - 24) if argument > 23 else 0
+
+
+_HEADS: Final = tuple(_head(initial) for initial in range(256))
 
 
 def encode(item: object) -> bytes:
@@ -54,17 +65,18 @@ def _refuse_unspoken(encoded: bytes) -> None:
         open_items -= 1
         if at >= size:
             raise RemoteMessageError(Verdict.NOT_DECODABLE, "The CBOR ends early.")
-        kind, argument = encoded[at] >> 5, encoded[at] & 31
+        kind, argument, width = _HEADS[encoded[at]]
         at += 1
-        if kind > _MAP or argument > 27:
-            raise RemoteMessageError(Verdict.NOT_DECODABLE, "The CBOR holds a kind of item that is not spoken here.")
-        if argument > 23:
-            width = 1 << (argument - 24)
+        if width:
             argument = int.from_bytes(encoded[at : at + width], "big")
             at += width
-        if kind in (_BYTES, _TEXT):
+        if kind < _BYTES:
+            continue
+        if kind <= _TEXT:
             at += argument
-        elif kind >= _ARRAY:
+        elif kind == _UNSPOKEN:
+            raise RemoteMessageError(Verdict.NOT_DECODABLE, "The CBOR holds a kind of item that is not spoken here.")
+        else:
             if len(outer) >= MAX_DEPTH:
                 raise RemoteMessageError(Verdict.NOT_DECODABLE, f"The CBOR nests deeper than {MAX_DEPTH}.")
             outer.append(open_items)

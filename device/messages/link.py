@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from device.errors import RemoteMessageError, Verdict
-from device.messages.envelope import DIGEST_BYTES, ContentType, Envelope, Signer, is_identifier, seal_envelope
+from device.messages.envelope import DIGEST_BYTES, ContentType, Envelope, Signer, seal_envelope
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,14 @@ def decode_link(envelope: Envelope) -> Link:
     NOT_DETERMINISTIC."""
     fields = envelope.fields(_Key)
     flags = fields.unsigned(_Key.FLAGS)
-    unit = fields.text(_Key.UNIT)
-    if flags > LinkFlag.MORE_BACKLOG or not is_identifier(unit):
-        raise RemoteMessageError(Verdict.NOT_DECODABLE, "The unit's name or the flags are unknown here.")
+    if flags > LinkFlag.MORE_BACKLOG:
+        raise RemoteMessageError(Verdict.NOT_DECODABLE, "A flag is unknown here.")
     return Link(
         room=fields.text(_Key.ROOM),
         line=fields.text(_Key.LINE),
         epoch=fields.unsigned(_Key.EPOCH),
         round=fields.unsigned(_Key.ROUND),
-        unit=unit,
+        unit=fields.text(_Key.UNIT),
         session=fields.unsigned(_Key.SESSION),
         entries=tuple(_entry(row) for row in fields.array(_Key.ENTRIES)),
         prev=fields.octets(_Key.PREV, DIGEST_BYTES),
