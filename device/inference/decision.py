@@ -47,7 +47,7 @@ class DecisionParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     #: Milliseconds without a louder block after which the speech branch rests.
     silence_after_ms: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 2_000
     #: 10 ms feature frames that must have arrived since the last start or gap.
-    speech_frames_min: Annotated[int, msgspec.Meta(ge=1, le=512)] = 60
+    speech_frames_min: Annotated[int, msgspec.Meta(ge=1, le=512)] = 90
     #: Least share of voiced frames in the window for speech to count.
     voiced_share_min: Share = 0.05
     #: Least detector score of a face.
