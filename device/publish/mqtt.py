@@ -205,9 +205,10 @@ class MqttLink:
                 if self._stopping.is_set():
                     client.disconnect()
         except Exception:
-            # Paho raises whatever its parser meets in malformed bytes: that costs the connection, not the program.
+            # Whatever the library's parser meets in malformed bytes costs the connection, and never this thread: a dead
+            # thread would look like a quiet room.
             LOG.exception("%s: the broker's bytes could not be read", self._client_id)
-            self._tell(Disconnected("The broker sent bytes that are not MQTT."))
+            self._tell(Disconnected("The broker's bytes could not be read."))
         finally:
             self._client = self._under_way = None
             if (left_open := client.socket()) is not None:

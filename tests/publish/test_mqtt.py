@@ -10,18 +10,22 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import MQTTErrorCode
 
 from device.config import Broker
 from device.errors import ConfigError, TransportError
-from device.publish.mqtt import MqttLink, tls_context
-from device.publish.ports import Connected, Disconnected, Event, Received
+from device.publish.mqtt import UNACKNOWLEDGED_MESSAGES, MqttLink, tls_context
+from device.publish.ports import Connected, Disconnected, Event, Received, Refused
 from provisioning import certificates, keys
 from provisioning.boxes import Credentials
 from provisioning.certificates import CertificateAuthority, Role, now_utc
 from provisioning.mosquitto import free_port
 
 CONNACK = bytes.fromhex("2003000000")
+NOT_AUTHORISED = bytes.fromhex("2003008700")
+SUBSCRIPTION_REFUSED = bytes.fromhex("900400010087")
 GOOD_MESSAGE = bytes.fromhex("3008000161 00") + b"good"
 HANG_UP = b"hang up"
 NOT_UTF8 = bytes.fromhex("3005 0001ff 00") + b"x"
@@ -127,7 +131,7 @@ class NonsenseBroker:
             with contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secured:
                 secured.settimeout(10)
                 secured.recv(4_096)
-                secured.sendall(CONNACK + answer)
+                secured.sendall(answer if answer.startswith(CONNACK[:2]) else CONNACK + answer)
                 self.heard.append(b"")
                 while HANG_UP not in self.heard[-1] and (heard := secured.recv(4_096)):
                     self.heard[-1] += heard
@@ -147,6 +151,48 @@ def events_after(answers: list[bytes], folder: Path, authority: CertificateAutho
     finally:
         link.stop(flush_s=0)
         broker.close()
+
+
+def test_error_in_the_library_costs_the_connection_and_not_the_program(
+    tmp_path: Path,
+    authority: CertificateAuthority,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    real_loop = paho.Client.loop
+    faults = [RuntimeError("a fault of the library")]
+
+    def loop(client: paho.Client, timeout: float = 1.0) -> MQTTErrorCode:
+        if client.is_connected() and faults:
+            raise faults.pop()
+        return real_loop(client, timeout)
+
+    monkeypatch.setattr(paho.Client, "loop", loop)
+    with events_after([b"", GOOD_MESSAGE], tmp_path, authority) as link:
+        seen = until(link, Received)
+    assert Disconnected("The broker's bytes could not be read.") in seen
+    assert seen[-1] == Received("a", b"good", retained=False)
+
+
+def test_refusal_at_the_door_and_of_a_subscription_are_told_with_the_reason(
+    tmp_path: Path, authority: CertificateAuthority
+) -> None:
+    with events_after([NOT_AUTHORISED, SUBSCRIPTION_REFUSED], tmp_path, authority) as link:
+        seen = until(link, Refused)
+    assert seen[0] == Disconnected("The broker refused us: Not authorized.")
+    assert seen[-1] == Refused("a", "Not authorized")
+
+
+def test_publishing_into_a_broker_that_acknowledges_nothing_is_refused_in_the_end(
+    tmp_path: Path, authority: CertificateAuthority
+) -> None:
+    with events_after([b""], tmp_path, authority) as link:
+        until(link, Connected)
+        for number in range(UNACKNOWLEDGED_MESSAGES):
+            link.publish("a", b"%d" % number, qos=1, retain=False)
+        with pytest.raises(TransportError, match=r"a: not published \(.*queue"):
+            link.publish("a", b"one too many", qos=1, retain=False)
 
 
 def test_what_the_last_connection_left_unacknowledged_is_not_sent_again(
