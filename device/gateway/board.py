@@ -23,7 +23,7 @@ class Change:
 
 
 class Board:
-    """Parts by name: `room`, `line/<line>`, `desk/<line>/<unit>`, `class`, `alerts`."""
+    """Parts by name: `room`, `line/<line>`, `desk/<line>/<unit>`, `box/<line>/<unit>`, `class`, `alerts`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from device.errors import VERDICTS, StorageError, TransportError, Verdict
 from device.gateway.alerts import AlertBook, Told
 from device.gateway.board import Board
+from device.gateway.boxes import BoxStatus, is_news, read_status
 from device.gateway.consumers import (
     ClassPicture,
     class_message,
@@ -29,6 +30,7 @@ from device.gateway.store import Store
 from device.line.actions import Action, Alert, Deliver, Gap, Infer, Persist, Publish, Witnessed
 from device.messages import topics
 from device.messages.policy import Mode
+from device.messages.topics import TopicKind
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class LineShell:
         self._of_link: OrderedDict[bytes, list[LabelDocument]] = OrderedDict()
         self._changed: dict[str, LabelDocument] = {}
         self._latest: dict[str, LabelDocument] = {}
+        self._boxes: dict[str, BoxStatus] = {}
         self._verified = 0
         self._refused = 0
 
@@ -151,6 +154,13 @@ class LineShell:
         """A message for this line."""
         if not self.stuck:
             self._do(self._machine.received(topic, payload, now, wall_ms), now, wall_ms)
+
+    def status(self, unit: str, payload: bytes) -> None:
+        """What a unit of this line says of itself."""
+        status = read_status(payload, unit) if unit in self._units else None
+        if status is not None and is_news(status, self._boxes.get(unit)):
+            self._boxes[unit] = status
+            self._out.board.put(f"box/{self.line}/{unit}", status)
 
     def tick(self, now: float, wall_ms: int) -> None:
         """Time went by: storing is tried again when it is due."""
@@ -323,7 +333,11 @@ class Ingest:
         """A message arrived; one that belongs to no line is left alone."""
         parts = topics.parse_line_topic(topic)
         shell = self._shells.get(parts.line) if parts is not None else None
-        if shell is not None:
+        if parts is None or shell is None or parts.room != self._out.room:
+            return
+        if parts.kind is TopicKind.STATUS:
+            shell.status(parts.unit, payload)
+        else:
             shell.received(topic, payload, now, wall_ms)
 
     def tick(self, now: float, wall_ms: int) -> None:

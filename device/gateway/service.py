@@ -124,6 +124,7 @@ class GatewayService:
         self._broker = "away"
         self._why_not: str | None = None
         self._said: GatewayStatusDocument | None = None
+        self._told = ""
         self._chores_at = self._retention_at = clock.monotonic()
         self._moved_at = clock.monotonic()
 
@@ -206,6 +207,15 @@ class GatewayService:
         self._show_room()
         if self._page.serving:
             self._notifier.progressed()
+        self._tell_service_manager()
+
+    def _tell_service_manager(self) -> None:
+        lines = self._ingest.lines()
+        live, all_desks = sum(len(line.live) for line in lines), sum(len(line.live + line.absent) for line in lines)
+        text = f"broker {self._broker}, {live} of {all_desks} desks live" if self._why_not is None else self._why_not
+        if text != self._told:
+            self._notifier.status(text)
+            self._told = text
 
     def _check_policy(self, wall_ms: int) -> None:
         """A clock that was never set stands in the past: then only the policy's end can be judged."""

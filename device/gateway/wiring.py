@@ -106,7 +106,11 @@ def _line_side(
         config.gateway,
         config.broker,
         config.trust,
-        subscriptions=[topics.link(config.room, line, "+") for line in lines],
+        subscriptions=[
+            topic
+            for line in lines
+            for topic in (topics.link(config.room, line, "+"), topics.unit_status(config.room, line, "+"))
+        ],
         will=LastWill(topics.gateway_status(config.room), encode(will)),
         message_bytes=config.limits.message_bytes,
     )

@@ -133,6 +133,8 @@ def put_room(board: Board) -> None:
     for number, (emotion, sure) in enumerate(zip(Emotion, SURE, strict=True)):
         shares = Shares(speech=0.2 + 0.07 * number, face=0.8 - 0.07 * number)
         put_label(board, a_label(units[number], label=emotion, confidence=sure, shares=shares))
+    board.put(f"box/a/{units[4]}", {"unit": units[4], "session": 7, "process": "running", "camera": "unplugged"})
+    board.put(f"box/a/{units[12]}", {"unit": units[12], "session": 7, "process": "lost"})
     put_label(board, a_label(units[8], label=None))
     put_label(board, a_label(units[9], label=None, abstain_reason=AbstainReason.CONFLICT, status="signed", witnesses=1))
     put_label(board, a_label(units[10], label=None, state="muted", abstain_reason=None))

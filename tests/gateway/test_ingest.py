@@ -203,3 +203,12 @@ def test_a_message_of_no_line_of_the_room_is_left_alone(room: Room) -> None:
     assert room.machine.events == []
     ingest.received("moodline/v1/lab/row-1/link/desk-1", b"x", 0.0, WALL_MS)
     assert room.machine.events == ["received"]
+
+
+def test_a_units_status_is_shown_and_one_of_a_stranger_or_another_room_is_not(room: Room) -> None:
+    ingest = Ingest({"row-1": room.shell}, room.outlets, b"roster")
+    payload = b'{"unit": "%s", "session": 1, "process": "running"}'
+    for where, unit in (("lab/row-1", b"desk-1"), ("lab/row-1", b"desk-9"), ("other/row-1", b"desk-2")):
+        ingest.received(f"moodline/v1/{where}/status/{unit.decode()}", payload % unit, 0.0, WALL_MS)
+    assert [name for name in room.board.since(0).parts if name.startswith("box/")] == ["box/row-1/desk-1"]
+    assert room.machine.events == []

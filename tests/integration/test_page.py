@@ -79,6 +79,8 @@ def test_every_state_of_a_desk_has_its_own_picture_and_words_at_every_width(
     assert len(drawings) == 12, "no two kinds look the same"
     words = [page.text(f"[data-unit=unit-{number}] .label") for number in (1, 9, 11, 12, 13)]
     assert words == ["Anger", "No label", "Muted", "Opted out", "Away"]
+    assert page.text("[data-unit=unit-5] .fault") == "Camera unplugged"
+    assert page.text("[data-unit=unit-13] .why") == "Lost: power, network?"
     sideways = page.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert sideways == 0, "nothing sticks out at the side"
     page.tab.locator(".key summary").click()

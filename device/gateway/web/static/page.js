@@ -11,6 +11,11 @@ const REASONS = {
   low_quality: "Sound or picture too poor", conflict: "Voice, face disagree", low_confidence: "Not sure enough",
   warming_up: "Warming up",
 };
+// Why a sense gives nothing, as the unit's status says it.
+const FAULTS = {
+  not_found: "not found", busy: "used by another program", unplugged: "unplugged", silent_driver: "gives nothing",
+  unreadable: "cannot be read", wrong_format: "in the wrong format", not_installed: "not installed",
+};
 const MODES = {
   labels: "labels per desk", "class-aggregate": "class picture only", off: "recognition is off",
 };
@@ -113,6 +118,8 @@ function cardOf(lineName, unit, deskName) {
   const picture = make("div", "picture");
   const label = make("p", "label", "Waiting");
   const why = make("p", "why", "No label yet");
+  const fault = make("p", "fault");
+  fault.hidden = true;
   const rows = make("dl", "rows");
   const shares = fact(rows, "Voice · face");
   const bar = make("div", "shares empty");
@@ -121,8 +128,8 @@ function cardOf(lineName, unit, deskName) {
   rows.append(bar);
   const proof = fact(rows, "Witnesses");
   const delay = fact(rows, "Delay");
-  item.append(rail, title, picture, label, why, rows);
-  const card = { item, flag, title, picture, label, why, shares, bar, proof, delay, drawn: "" };
+  item.append(rail, title, picture, label, why, fault, rows);
+  const card = { item, flag, title, picture, label, why, fault, shares, bar, proof, delay, drawn: "" };
   cards.set(key, card);
   return card;
 }
@@ -153,8 +160,8 @@ function drawLine(name, line) {
   }
 }
 
-function pictureOf(card, record) {
-  if (card.away) return ["away", "Away", "Not on the line"];
+function pictureOf(card, record, box) {
+  if (card.away) return ["away", "Away", awayWords(box)];
   if (!record) return ["waiting", "Waiting", "No label yet"];
   if (record.state === "given") return [record.label, WORDS[record.label], `${percent(record.confidence)} sure`];
   if (record.state === "muted") return ["muted", "Muted", "Off at the desk"];
@@ -162,11 +169,23 @@ function pictureOf(card, record) {
   return ["unsure", "No label", REASONS[record.abstain_reason] ?? record.abstain_reason];
 }
 
+function awayWords(box) {
+  if (box?.process === "stopped") return "Switched off";
+  if (box?.process === "lost") return "Lost: power, network?";
+  return box ? "Connected, not signing" : "Not on the line";
+}
+
+function faultWords(box) {
+  const found = [["microphone", "Microphone"], ["camera", "Camera"]].filter(([sense]) => box?.[sense] in FAULTS);
+  return found.map(([sense, name]) => `${name} ${FAULTS[box[sense]]}`).join(", ");
+}
+
 function drawDesk(line, unit) {
   const card = cards.get(`${line}/${unit}`);
   if (!card) return;
   const record = parts.get(`desk/${line}/${unit}`);
-  const [kind, words, why] = pictureOf(card, record);
+  const box = parts.get(`box/${line}/${unit}`);
+  const [kind, words, why] = pictureOf(card, record, box);
   const confidence = record?.confidence ?? 0;
   const drawn = `${kind} ${Math.round(confidence * 20)}`;
   if (card.drawn !== drawn) {
@@ -177,6 +196,8 @@ function drawDesk(line, unit) {
   }
   put(card.label, words);
   put(card.why, why);
+  put(card.fault, card.away ? "" : faultWords(box));
+  card.fault.hidden = card.fault.textContent === "";
   drawFigures(card, card.away ? undefined : record, kind);
 }
 
@@ -280,6 +301,7 @@ function take(key, value) {
   else if (kind === "line") drawLine(line, value);
   else if (kind === "class") drawClass(value);
   else if (kind === "alerts") drawAlerts(value);
+  else if (kind === "box") drawDesk(line, unit);
   else if (kind === "desk") {
     heard.set(`${line}/${unit}`, performance.now());
     drawDesk(line, unit);
@@ -311,7 +333,7 @@ function listen() {
   source.addEventListener("error", () => pill("pill-page", "bad", "Page: reconnecting"));
 }
 
-const ORDER = ["room", "line", "class", "desk", "alerts"];
+const ORDER = ["room", "line", "class", "box", "desk", "alerts"];
 const byKind = ([a], [b]) => ORDER.indexOf(a.split("/")[0]) - ORDER.indexOf(b.split("/")[0]);
 
 function drawKey() {
