@@ -63,9 +63,9 @@ class TFLiteRuntime:
             check_outline(content)
             interpreter = self._interpreter(model_content=content, num_threads=self._threads)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError, ImportError) as error:
+            inputs, outputs = _named_tensors(interpreter)
+        except (ValueError, TypeError, RuntimeError, ImportError) as error:  # TypeError: a damaged tensor number
             raise InferenceError(f"{path}: {self._name} cannot load it ({error}).", next_step=_NEW_BUNDLE) from error
-        inputs, outputs = _named_tensors(interpreter)
         return TFLiteNetwork(
             interpreter, path, _matched(path, contract.inputs, inputs), _matched(path, contract.outputs, outputs)
         )
