@@ -5,11 +5,15 @@ A proof is nothing but the two links as received: anyone with the roster checks 
 
 from __future__ import annotations
 
+from typing import Final
+
 from device.errors import RemoteMessageError, Verdict
 from device.line.verify import SignedLink, Verifier
 
 #: Sessions of one unit that are remembered.
-_SESSIONS = 8
+_SESSIONS: Final = 8
+#: Links of one unit for one round that are remembered: an honest one makes one, or one more for each restart.
+_LINKS: Final = 4
 
 
 def contradiction(first: SignedLink, second: SignedLink) -> str | None:
@@ -58,7 +62,7 @@ class Evidence:
 
     def add(self, link: SignedLink) -> tuple[bytes, bytes] | None:
         """Remember a link. Returns the proof, as (older, newer), if it contradicts a remembered one."""
-        if link.digest in self._seen:
+        if link.digest in self._seen or self._links_like(link) >= _LINKS:
             return None
         proof = next(
             ((older.raw, link.raw) for older in self._candidates(link) if contradiction(older, link) is not None),
@@ -76,6 +80,9 @@ class Evidence:
                 self._by_round.pop((body.unit, body.session, body.round), None)
                 for entry in body.entries:
                     self._by_entry.pop((body.unit, entry.session, entry.sequence), None)
+
+    def _links_like(self, link: SignedLink) -> int:
+        return sum(other.body.unit == link.body.unit for other in self._held.get(link.body.round, ()))
 
     def _candidates(self, link: SignedLink) -> list[SignedLink]:
         body = link.body

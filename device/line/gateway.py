@@ -14,7 +14,8 @@ published that was not persisted before, in the same list of actions or in an ea
 never exist; `accepted` never runs backwards.
 
 Round and period are one: a round stays open for the whole round period, so that units that come late or come back are
-let in, and grants leave at a steady pace even when every unit has signed early.
+let in, and grants leave at a steady pace even when every unit has signed early. In the round in which the broker comes
+back it may deliver once more what it had delivered before (MQTT, QoS 1): that is no replay worth an alert.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from device.line.verify import (
     Verifier,
     follow_link,
     step_2_grant,
+    step_6_round,
     step_10_open,
     step_10_time,
 )
@@ -117,6 +119,7 @@ class LineGateway:
         self._missed = dict.fromkeys(self._units, 0)
         self._pending: OrderedDict[bytes, _Pending] = OrderedDict()
         self._closes_at = 0.0
+        self._just_connected = False
         self._round: OpenRound | None = None
         self._state = GatewayState.FRESH
         if stored_grant is not None:
@@ -160,6 +163,7 @@ class LineGateway:
         if self._state is GatewayState.OPEN:
             return []
         self._step(_Event.CONNECTED)
+        self._just_connected = True
         self._closes_at = now + self._limits.round_period_ms / 1_000
         if self._round is None or self._round.grant.body.epoch != self._roster.epoch:
             return self._open_next(now, wall_ms)
@@ -181,6 +185,8 @@ class LineGateway:
         try:
             return self._take_link(self._verifier.link(payload), self._round, now, wall_ms)
         except RemoteMessageError as error:
+            if error.verdict is Verdict.REPLAYED and self._just_connected:
+                return []
             return list(self._alerts.refusal(error, peer=parts.unit))
 
     def tick(self, now: float, wall_ms: int) -> list[Action]:
@@ -188,6 +194,7 @@ class LineGateway:
         if self._state is not GatewayState.OPEN or now < self._closes_at:
             return []
         self._step(_Event.PERIOD_ENDED)
+        self._just_connected = False
         period = self._limits.round_period_ms / 1_000
         self._closes_at = max(self._closes_at + period, now + period / 2)
         absent = self._count_absent()
@@ -265,6 +272,10 @@ class LineGateway:
             raise RemoteMessageError(
                 Verdict.REPLAYED, f"The link for round {link.body.round} was sent a second time.", peer=unit
             )
+        if unit in self._quarantined:
+            raise RemoteMessageError(Verdict.QUARANTINED, f"{unit} equivocated.", peer=unit)
+        if not 0 <= view.grant.body.round - link.body.round <= self._limits.rounds_in_memory:
+            step_6_round(link, view)
         proof = self._evidence.add(link)
         if proof is not None:
             self._quarantined.add(unit)

@@ -27,7 +27,7 @@ from device.line.actions import Action, Infer, Notice, Publish
 from device.line.evidence import Evidence
 from device.line.notify import AlertGate
 from device.line.ports import Outbox
-from device.line.verify import OpenRound, SignedGrant, SignedLink, Verifier, follow_grant, follow_link
+from device.line.verify import OpenRound, SignedGrant, SignedLink, Verifier, follow_grant, follow_link, step_6_round
 from device.messages import topics
 from device.messages.envelope import Signer, digest
 from device.messages.label import Label
@@ -35,6 +35,10 @@ from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import Roster
 from device.messages.sealing import Place, Sealer
 from device.messages.topics import TopicKind
+
+#: Grants that come faster than this share of the round period were queued somewhere: they are followed, but a decision
+#: for each of them would give many labels for one moment.
+_QUEUED_SHARE: Final = 4
 
 
 class UnitState(StrEnum):
@@ -109,7 +113,6 @@ class LineUnit:
         self._round: OpenRound | None = None
         self._opened_at = 0.0
         self._moved_at = 0.0
-        self._last_signer: str | None = None
         self._sequence = 0
         self._own: SignedLink | None = None
         self._labelled = False
@@ -174,6 +177,8 @@ class LineUnit:
             if parts.kind is TopicKind.LINK:
                 return self._take_link(self._verifier.link(payload), now)
         except RemoteMessageError as error:
+            if error.verdict is Verdict.REPLAYED and self._state is UnitState.IDLE:
+                return []
             return list(self._alerts.refusal(error, peer=parts.unit))
         return []
 
@@ -213,8 +218,10 @@ class LineUnit:
                 )
             )
         actions = self._unseen_head(grant)
+        queued = newest is not None and now - self._opened_at < self._limits.round_period_ms / 1_000 / _QUEUED_SHARE
         self._open(grant, now)
-        return [*actions, Infer(grant.body.round, grant.body.gateway_ms), *self._append_when_due(now)]
+        infer = [] if queued else [Infer(grant.body.round, grant.body.gateway_ms)]
+        return [*actions, *infer, *self._append_when_due(now)]
 
     def _same_grant(self, now: float) -> list[Action]:
         if self._state is UnitState.IDLE:
@@ -254,7 +261,6 @@ class LineUnit:
         self._round = OpenRound(grant, quarantined=self._quarantined)
         self._opened_at = self._moved_at = now
         self._too_late = False
-        self._last_signer = None
         self._labelled = False
         self._alerts.next_round()
         self._grants[body.round] = grant
@@ -277,6 +283,10 @@ class LineUnit:
             raise RemoteMessageError(
                 Verdict.REPLAYED, f"The link for round {link.body.round} was sent a second time.", peer=unit
             )
+        if unit in self._quarantined:
+            raise RemoteMessageError(Verdict.QUARANTINED, f"{unit} equivocated.", peer=unit)
+        if not 0 <= self.round - link.body.round <= self._limits.rounds_in_memory:
+            step_6_round(link, self._round)
         proof = self._evidence.add(link)
         if unit == self._signer.key_id:
             return self._own_name(link, proof)
@@ -292,7 +302,6 @@ class LineUnit:
             raise
         self._round.extend(link)
         self._moved_at = now
-        self._last_signer = unit
         return self._append_when_due(now)
 
     def _own_name(self, link: SignedLink, proof: tuple[bytes, bytes] | None) -> list[Action]:
@@ -328,11 +337,16 @@ class LineUnit:
         return turn if self._labelled else max(turn, self._closes_at() - 2 * hop)
 
     def _places_behind(self, view: OpenRound) -> int:
-        """How many units that have not signed stand between the last signer and us, in the grant's order; units that
-        it does not name stand after it, in desk order."""
+        """How many units that have not signed yet go before us.
+
+        In the grant's order these are the units between the last signer and us, all around. A unit that the order does
+        not name, because it was absent, comes after all of it; two such units may meet, and then one loses the race.
+        """
         order = [unit for unit in view.grant.body.order if unit not in self._quarantined]
-        order += [row.unit for row in self._roster.units_of(self._line) if row.unit not in order]
-        start = order.index(self._last_signer) + 1 if self._last_signer in order else 0
+        if self._signer.key_id not in order:
+            return sum(unit not in view.links for unit in order)
+        signed = [unit for unit in view.links if unit in order]
+        start = order.index(signed[-1]) + 1 if signed else 0
         ours = order.index(self._signer.key_id)
         between = (order[start:] + order[:start])[: (ours - start) % len(order)]
         return sum(unit not in view.links for unit in between)
@@ -360,7 +374,6 @@ class LineUnit:
         self._own = own
         self._evidence.add(own)
         self._round.extend(own)
-        self._last_signer = body.unit
         self._moved_at = now
         self._step(_Event.APPENDED)
         return [Publish(topics.link(grant.room, grant.line, body.unit), own.raw)]

@@ -77,3 +77,10 @@ def test_memory_is_bounded_and_forgets_by_round() -> None:
     assert evidence.seen(GOOD.digest)
     evidence.forget_before(PLAY.good.round + 3)
     assert not evidence.seen(GOOD.digest)
+
+
+def test_one_unit_cannot_fill_the_memory() -> None:
+    evidence = Evidence(rounds=64)
+    many = [signed(replace(PLAY.good, session=session, entries=())) for session in range(5, 105)]
+    assert [evidence.add(link) for link in many] == [None] * 100
+    assert sum(evidence.seen(link.digest) for link in many) == 4

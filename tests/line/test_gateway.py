@@ -318,6 +318,32 @@ def test_a_flood_of_bad_messages_is_no_flood_of_alerts() -> None:
     assert len(alerts(driver.receive(b"\x00", "desk-1"))) == 1
 
 
+def test_a_flood_hides_neither_a_proof_nor_an_absence() -> None:
+    driver = Driver(roster=room.roster(40))
+    driver.connect()
+    for number in range(100):
+        driver.receive(b"\x00", f"desk-{number}")
+    head = driver.machine.head
+    driver.receive(driver.link("desk-1", prev=head))
+    (alert,) = alerts(driver.receive(driver.link("desk-1", driver.entry("desk-1", 1), prev=head)))
+    assert alert.code is Verdict.EQUIVOCATION
+    told = [alert for _ in range(8) for alert in alerts(driver.next_round())]
+    assert len([alert for alert in told if alert.code is Notice.UNIT_ABSENT]) == 40
+
+
+def test_what_the_broker_delivers_again_after_a_reconnection_is_no_attack() -> None:
+    driver = Driver()
+    driver.connect()
+    link = driver.link("desk-1")
+    driver.receive(link)
+    driver.next_round()
+    driver.machine.disconnected(driver.now)
+    driver.connect()
+    assert driver.receive(link) == []
+    driver.next_round()
+    assert [alert.code for alert in alerts(driver.receive(link))] == [Verdict.REPLAYED]
+
+
 def test_messages_of_other_topics_are_not_looked_at() -> None:
     driver = Driver()
     assert driver.receive(b"\x00") == []

@@ -235,6 +235,19 @@ def test_g7_liveness_any_live_subset_goes_on(dead: tuple[str, ...]) -> None:
     line.check()
 
 
+def test_g7_liveness_three_of_forty_are_enough_and_a_fourth_finds_its_place() -> None:
+    line = SimulatedLine(11, units=40)
+    line.start_gateway()
+    for name in ("desk-3", "desk-17", "desk-40"):
+        line.start_unit(name)
+    line.run(6)
+    assert all(len(closed.links) == 3 for closed in line.log[-3:])
+    line.start_unit("desk-30")
+    line.run(1.5)
+    assert len(line.log[-1].links) == 4
+    line.check()
+
+
 def test_g7_liveness_an_absent_unit_costs_at_most_one_hop_timeout() -> None:
     line = SimulatedLine(8).start()
     line.run(3)

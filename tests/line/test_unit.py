@@ -152,6 +152,35 @@ def test_a_verified_link_of_another_moves_the_turn_on() -> None:
     assert link.prev == digest(raw)
 
 
+def test_a_unit_that_comes_back_to_a_long_line_does_not_wait_for_those_who_are_away() -> None:
+    machine = LineUnit(
+        roster=room.roster(40),
+        line=room.LINE,
+        session=1,
+        signer=room.signer("desk-30"),
+        outbox=BoundedOutbox(10),
+        limits=LIMITS,
+    )
+    machine.connected(0.0)
+    grant_arrives(machine, replace(FIRST, order=("desk-1", "desk-2")), 0.0)
+    assert machine.label(LABEL, 0.01) == []
+    assert len(published(machine.tick(2 * HOP))) == 1
+
+
+def test_queued_grants_are_followed_and_bring_one_label_not_many() -> None:
+    machine = unit()
+    grant = FIRST
+    asked = [action for action in grant_arrives(machine, grant, 0.0) if isinstance(action, Infer)]
+    for _ in range(50):
+        grant = following(grant)
+        actions = grant_arrives(machine, grant, 0.01)
+        assert published(actions) == []
+        asked += [action for action in actions if isinstance(action, Infer)]
+    assert [infer.round for infer in asked] == [1]
+    assert machine.round == 51
+    assert Infer(52, 5) in grant_arrives(machine, following(grant), 0.51)
+
+
 def test_after_the_deadline_nobody_appends() -> None:
     machine = unit()
     grant_arrives(machine, FIRST, 0.0)
@@ -218,6 +247,9 @@ def test_the_echo_of_our_own_link_and_a_duplicate_are_nothing_new() -> None:
     grant_arrives(machine, following(FIRST), 0.5)
     assert codes(machine.received(own.topic, own.payload, 0.51)) == [Verdict.REPLAYED]
     assert machine.state is UnitState.WAITING
+    machine.disconnected(0.6)
+    machine.connected(0.7)
+    assert machine.received(own.topic, own.payload, 0.71) == []
 
 
 def test_grants_that_must_not_be_followed() -> None:
