@@ -220,6 +220,21 @@ def test_stopped_twice_it_is_closed_once(library: type[Picamera2]) -> None:
         camera.read()
 
 
+def test_a_camera_that_is_gone_can_still_be_stopped(
+    library: type[Picamera2], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera, real = opened(library, FakeClock())
+
+    def gone() -> None:
+        raise RuntimeError("camera frontend has timed out")
+
+    monkeypatch.setattr(real, "stop", gone)
+    camera.stop()
+    assert "timed out" in caplog.text
+    camera.start()
+    assert camera.read() == []
+
+
 def test_luma_refuses_other_types() -> None:
     with pytest.raises(ValueError, match="float32"):
         luma(np.zeros((720, 640), np.float32), 640, 480)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
+from device.capture import recordings
 from device.capture.recordings import load_recording, read_picture, read_sound, recordings_in
 from device.errors import CaptureError, CaptureReason
 from models.labels import Emotion
@@ -109,11 +111,11 @@ def test_a_folder_without_takes(tmp_path: Path) -> None:
 
 
 def test_the_demo_takes_are_found_in_order_with_their_emotions() -> None:
-    recordings = [load_recording(path) for path in recordings_in(TAKES)]
-    assert [r.emotion for r in recordings] == [
+    loaded = [load_recording(path) for path in recordings_in(TAKES)]
+    assert [r.emotion for r in loaded] == [
         Emotion(name) for name in ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
     ]
-    for recording in recordings:
+    for recording in loaded:
         assert recording.sound is not None and len(recording.pictures) >= 17
         assert recording.pictures[-1].seconds < recording.seconds
 
@@ -212,3 +214,35 @@ def test_a_video_file_gives_sound_and_pictures(tmp_path: Path) -> None:
 def test_a_video_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"no film" * 100)
     refused(tmp_path / "film.mp4", CaptureReason.UNREADABLE)
+
+
+def test_a_video_without_pictures_or_sound_alone(tmp_path: Path) -> None:
+    whole = film(tmp_path / "film.mp4")
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "mute.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    recording = load_recording(tmp_path / "mute.mp4", frames_per_second=2)
+    assert recording.sound is None and len(recording.pictures) == 4
+
+
+@pytest.mark.parametrize(("name", "library"), [("a.wav", "soundfile"), ("a.mp4", "av")])
+def test_a_missing_library_is_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str
+) -> None:
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(CaptureError, match=library) as caught:
+        load_recording(tmp_path / name)
+    assert caught.value.reason is CaptureReason.NOT_INSTALLED
+    assert "moodline[demo]" in caught.value.next_step
+
+
+def test_recordings_that_are_too_long_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "SOUND_SECONDS_MAX", 1)
+    monkeypatch.setattr(recordings, "VIDEO_SECONDS_MAX", 1)
+    soundfile.write(tmp_path / "long.wav", ramp(16_001), 16_000, subtype="PCM_16")
+    for path in (tmp_path / "long.wav", film(tmp_path / "long.mp4")):
+        assert "longer than 1 s" in refused(path, CaptureReason.WRONG_FORMAT).what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -266,6 +267,26 @@ def test_a_refused_bundle_is_told_before_anything_is_read(
     monkeypatch.setattr(classify, "load_bundle", refuse)
     assert classify.main([str(CLIPS)]) == 1
     assert "golden vector off. Rebuild it." in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+    program = (
+        "import sys; from tools import classify; from tests.fakes.inference import FakeBundle; "
+        "classify.load_bundle = lambda path, runtime: FakeBundle().bundle; "
+        f"sys.exit(classify.main(['--json', *([{str(CLIPS)!r}] * 40)]))"
+    )
+    command = f'"{sys.executable}" -c "$PROGRAM" | head -n 1; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PROGRAM": program},
+    )
+    answer, code = done.stdout.splitlines()
+    assert json.loads(answer)["label"] == "anger"
+    assert code == "0" and "Traceback" not in done.stderr
 
 
 def test_help_says_what_is_taken_and_how_a_long_clip_counts() -> None:

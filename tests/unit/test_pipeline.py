@@ -182,6 +182,12 @@ def test_an_old_picture_says_nothing_about_now_and_one_picture_is_looked_at_once
     assert desk.detector.pictures == 1
 
 
+def test_a_blurred_face_is_low_quality() -> None:
+    desk = Desk(audio=False, parameters=DecisionParameters(sharpness_min=0.2))
+    assert desk.half_second(None, PICTURE).reason is AbstainReason.LOW_QUALITY
+    assert desk.networks.face.seen == []
+
+
 def test_only_the_newest_picture_is_looked_at() -> None:
     desk = Desk(audio=False)
     for _ in range(5):
