@@ -14,7 +14,7 @@ from device.line.gateway import GatewayState, LineGateway
 from device.line.notify import ALERTS_PER_ROUND
 from device.messages import topics
 from device.messages.envelope import ContentType, digest, open_envelope
-from device.messages.grant import Grant, decode_grant
+from device.messages.grant import NO_PREVIOUS, Grant, decode_grant
 from device.messages.label import Label, LabelState
 from device.messages.link import Entry, Link, sign_link
 from device.messages.roster import Roster, SealingSuite
@@ -350,6 +350,15 @@ def test_messages_of_other_topics_are_not_looked_at() -> None:
     driver.connect()
     for topic in (topics.link(room.ROOM, "row-9", "desk-1"), topics.grant(room.ROOM, room.LINE), "other"):
         assert driver.machine.received(topic, b"\x00", 0.0, WALL_MS) == []
+
+
+def test_the_state_can_be_read_before_and_after_the_first_round() -> None:
+    driver = Driver()
+    assert (driver.machine.round, driver.machine.head) == (0, NO_PREVIOUS)
+    first = driver.connect()
+    assert driver.connect() == []
+    assert len(first) == 2
+    assert (driver.machine.round, driver.machine.head) == (1, digest(driver.raw))
 
 
 def test_a_late_tick_does_not_bunch_rounds_together() -> None:

@@ -63,6 +63,21 @@ def test_a_roster_that_names_another_room_inside() -> None:
     assert refused.value.verdict is Verdict.WRONG_ROOM
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(3, {room.LINE: [["desk-1", b"short", bytes(32), 1]]}), (4, ["gateway", bytes(32)]), (7, 99), (5, ["nobody"])],
+    ids=["unit", "gateway", "suite", "revoked"],
+)
+def test_a_signed_roster_with_a_malformed_row(key: int, value: object) -> None:
+    fields: dict[int, object] = {
+        1: room.ROOM, 2: 1, 3: {}, 4: ["gateway", bytes(32), bytes(32), bytes(32)], 5: [], 6: bytes(32), 7: 1
+    }  # fmt: skip
+    _read(seal_envelope(ContentType.ROSTER, fields, AUTHORITY, room=room.ROOM))
+    with pytest.raises(RemoteMessageError) as refused:
+        _read(seal_envelope(ContentType.ROSTER, {**fields, key: value}, AUTHORITY, room=room.ROOM))
+    assert refused.value.verdict is Verdict.NOT_DECODABLE
+
+
 def test_rosters_that_contradict_themselves_cannot_be_made() -> None:
     roster = room.roster(2)
     units = roster.lines[room.LINE]

@@ -229,6 +229,17 @@ def _malformed(play: Round) -> Iterator[Case]:
     yield _case(
         play, "unsorted_keys", "The map runs backwards.", sign_bytes(unsorted, signer), Verdict.NOT_DETERMINISTIC
     )
+    for name, about, headers in (
+        ("headers_no_map", "Protected headers that are a number.", b"\x00"),
+        ("unknown_content_type", "A kind that the protocol does not have.", protected_of("desk-2", content_type="x")),
+        ("key_id_no_name", "A key id that would break a topic.", protected_of("desk/2")),
+    ):
+        yield _case(play, name, about, sign_bytes(payload, signer, protected=headers), bad)
+    yield _case(play, "part_missing", "No signature.", b"\xd2" + cbor2.dumps([protected, {}, payload]), bad)
+    short = reassemble(protected, {}, payload, signature[:-1])
+    yield _case(play, "signature_too_short", "63 bytes of signature.", short, bad)
+    yield _case(play, "unknown_flag", "A flag that means nothing.", encoded({**fields, 9: 2}), bad)
+    yield _case(play, "entry_malformed", "An entry without its label.", encoded({**fields, 7: [[5, 21]]}), bad)
     newer = protected_of("desk-2", version=2)
     yield _case(
         play,
@@ -409,6 +420,12 @@ def _grants(play: Round) -> Iterator[Case]:
         "desk-1 plays gateway.",
         sign_grant(following, room.signer("desk-1")),
         Verdict.UNKNOWN_SIGNER,
+    )
+    yield grant(
+        "order_names_a_unit_twice",
+        "desk-2 would go first and third.",
+        sign_grant(replace(following, order=("desk-2", "desk-3", "desk-2")), authority),
+        Verdict.NOT_DECODABLE,
     )
     yield grant("link_as_grant", "A link on the grant's topic.", play.first_raw, Verdict.WRONG_KIND)
     yield grant(
