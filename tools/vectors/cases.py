@@ -134,7 +134,9 @@ def all_cases(sealed: SealedEntries) -> list[Case]:
     play = Round(sealed)
     makers: tuple[Callable[[Round], Iterator[Case]], ...] = (
         _good,
-        _malformed,
+        _broken_bytes,
+        _bad_headers,
+        _bad_payloads,
         _misplaced,
         _forged,
         _off_the_chain,
@@ -173,82 +175,77 @@ def _good(play: Round) -> Iterator[Case]:
     )
 
 
-def _malformed(play: Round) -> Iterator[Case]:
+def _broken_bytes(play: Round) -> Iterator[Case]:
     raw = play.signed(play.good)
-    signer = room.signer("desk-2")
     protected, _, payload, signature = parts(raw)
-    fields = cbor2.loads(payload)
-
-    def encoded(changed: object) -> bytes:
-        return sign_bytes(cbor2.dumps(changed, canonical=True), signer)
-
-    bad = Verdict.NOT_DECODABLE
+    short = reassemble(protected, {}, payload, signature[:-1])
+    unprotected = reassemble(protected, {4: b"desk-3"}, payload, signature)
     big = raw + bytes(LIMITS.message_bytes)
     yield _case(play, "oversized", "Larger than any message.", big, Verdict.TOO_LARGE)
-    yield _case(play, "empty", "No bytes at all.", b"", bad)
-    yield _case(play, "garbage", "Bytes that are no CBOR.", bytes(range(255, 155, -1)), bad)
-    yield _case(play, "truncated", "The last byte is missing.", raw[:-1], bad)
-    yield _case(play, "trailing_byte", "A byte too many.", raw + b"\x00", bad)
-    yield _case(play, "untagged", "COSE_Sign1 without its tag.", raw[1:], bad)
-    yield _case(play, "deep_nesting", "10,000 arrays in each other.", b"\xd2" + nested(10_000), bad)
-    yield _case(play, "deep_nesting_in_payload", "The same, signed.", sign_bytes(nested(10_000), signer), bad)
-    yield _case(
-        play, "huge_array_head", "An array that claims 2^63 items.", sign_bytes(b"\x9b" + b"\x7f" * 8, signer), bad
-    )
-    yield _case(
-        play, "indefinite_length", "An open-ended map.", sign_bytes(b"\xbf" + payload[1:] + b"\xff", signer), bad
-    )
-    yield _case(play, "field_missing", "No epoch.", encoded({k: v for k, v in fields.items() if k != 3}), bad)
-    yield _case(play, "field_added", "A field that the protocol does not have.", encoded({**fields, 99: b"sound"}), bad)
-    yield _case(play, "field_of_wrong_type", "A text for a round.", encoded({**fields, 4: "7"}), bad)
-    yield _case(play, "tag_in_payload", "A date.", encoded({**fields, 4: cbor2.CBORTag(1, 7)}), bad)
-    yield _case(play, "float_in_payload", "Round 7.5.", encoded({**fields, 4: 7.5}), bad)
-    yield _case(play, "truth_value_in_payload", "Round true.", encoded({**fields, 4: True}), bad)
-    yield _case(play, "negative_round", "Round -7.", encoded({**fields, 4: -7}), bad)
-    twice = bytes([payload[0] + 1]) + payload[1:] + b"\x09\x00"
-    yield _case(play, "duplicate_key", "The flags stand twice.", sign_bytes(twice, signer), bad)
-    yield _case(
-        play,
-        "unprotected_header",
-        "A header outside the signature.",
-        reassemble(protected, {4: b"desk-3"}, payload, signature),
-        bad,
-    )
-    other_algorithm = protected_of("desk-2", algorithm=-7)
-    yield _case(play, "other_algorithm", "ES256 by name.", sign_bytes(payload, signer, protected=other_algorithm), bad)
+    yield _case(play, "grant_as_link", "A grant on a link's topic.", play.grant, Verdict.WRONG_KIND)
+    for name, about, message in (
+        ("empty", "No bytes at all.", b""),
+        ("garbage", "Bytes that are no CBOR.", bytes(range(255, 155, -1))),
+        ("truncated", "The last byte is missing.", raw[:-1]),
+        ("trailing_byte", "A byte too many.", raw + b"\x00"),
+        ("untagged", "COSE_Sign1 without its tag.", raw[1:]),
+        ("deep_nesting", "10,000 arrays in each other.", b"\xd2" + nested(10_000)),
+        ("part_missing", "No signature.", b"\xd2" + cbor2.dumps([protected, {}, payload])),
+        ("signature_too_short", "63 bytes of signature.", short),
+        ("unprotected_header", "A header outside the signature.", unprotected),
+    ):
+        yield _case(play, name, about, message, Verdict.NOT_DECODABLE)
+
+
+def _bad_headers(play: Round) -> Iterator[Case]:
+    payload = parts(play.signed(play.good))[2]
+    for name, about, headers, verdict in (
+        ("headers_no_map", "Protected headers that are a number.", b"\x00", Verdict.NOT_DECODABLE),
+        (
+            "unknown_content_type",
+            "A kind that the protocol does not have.",
+            protected_of("desk-2", content_type="x"),
+            Verdict.NOT_DECODABLE,
+        ),
+        ("key_id_no_name", "A key id that breaks a topic.", protected_of("desk/2"), Verdict.NOT_DECODABLE),
+        ("other_algorithm", "ES256 by name.", protected_of("desk-2", algorithm=-7), Verdict.NOT_DECODABLE),
+        ("unknown_version", "Protocol version 2.", protected_of("desk-2", version=2), Verdict.UNKNOWN_VERSION),
+    ):
+        yield _case(play, name, about, sign_bytes(payload, room.signer("desk-2"), protected=headers), verdict)
+
+
+def _bad_payloads(play: Round) -> Iterator[Case]:
+    signer = room.signer("desk-2")
+    payload = parts(play.signed(play.good))[2]
+    fields = cbor2.loads(payload)
     long_form = payload.replace(b"\x03\x01\x04\x07", b"\x03\x18\x01\x04\x07", 1)
     assert long_form != payload
-    yield _case(
-        play,
-        "non_canonical_integer",
-        "Epoch 1 in two bytes.",
-        sign_bytes(long_form, signer),
-        Verdict.NOT_DETERMINISTIC,
-    )
-    unsorted = cbor2.dumps(dict(reversed(fields.items())))
-    yield _case(
-        play, "unsorted_keys", "The map runs backwards.", sign_bytes(unsorted, signer), Verdict.NOT_DETERMINISTIC
-    )
-    for name, about, headers in (
-        ("headers_no_map", "Protected headers that are a number.", b"\x00"),
-        ("unknown_content_type", "A kind that the protocol does not have.", protected_of("desk-2", content_type="x")),
-        ("key_id_no_name", "A key id that would break a topic.", protected_of("desk/2")),
+    backwards = cbor2.dumps(dict(reversed(fields.items())))
+    for name, about, encoded in (
+        ("non_canonical_integer", "Epoch 1 in two bytes.", long_form),
+        ("unsorted_keys", "The map runs backwards.", backwards),
     ):
-        yield _case(play, name, about, sign_bytes(payload, signer, protected=headers), bad)
-    yield _case(play, "part_missing", "No signature.", b"\xd2" + cbor2.dumps([protected, {}, payload]), bad)
-    short = reassemble(protected, {}, payload, signature[:-1])
-    yield _case(play, "signature_too_short", "63 bytes of signature.", short, bad)
-    yield _case(play, "unknown_flag", "A flag that means nothing.", encoded({**fields, 9: 2}), bad)
-    yield _case(play, "entry_malformed", "An entry without its label.", encoded({**fields, 7: [[5, 21]]}), bad)
-    newer = protected_of("desk-2", version=2)
-    yield _case(
-        play,
-        "unknown_version",
-        "Protocol version 2.",
-        sign_bytes(payload, signer, protected=newer),
-        Verdict.UNKNOWN_VERSION,
-    )
-    yield _case(play, "grant_as_link", "A grant on a link's topic.", play.grant, Verdict.WRONG_KIND)
+        yield _case(play, name, about, sign_bytes(encoded, signer), Verdict.NOT_DETERMINISTIC)
+    for name, about, encoded in (
+        ("deep_nesting_in_payload", "10,000 arrays in each other, signed.", nested(10_000)),
+        ("huge_array_head", "An array that claims 2^63 items.", b"\x9b" + b"\x7f" * 8),
+        ("indefinite_length", "An open-ended map.", b"\xbf" + payload[1:] + b"\xff"),
+        ("duplicate_key", "The flags stand twice.", bytes([payload[0] + 1]) + payload[1:] + b"\x09\x00"),
+    ):
+        yield _case(play, name, about, sign_bytes(encoded, signer), Verdict.NOT_DECODABLE)
+    without_epoch = {key: value for key, value in fields.items() if key != 3}
+    for name, about, changed in (
+        ("field_missing", "No epoch.", without_epoch),
+        ("field_added", "A field that the protocol does not have.", {**fields, 99: b"sound"}),
+        ("field_of_wrong_type", "A text for a round.", {**fields, 4: "7"}),
+        ("tag_in_payload", "A date.", {**fields, 4: cbor2.CBORTag(1, 7)}),
+        ("float_in_payload", "Round 7.5.", {**fields, 4: 7.5}),
+        ("truth_value_in_payload", "Round true.", {**fields, 4: True}),
+        ("negative_round", "Round -7.", {**fields, 4: -7}),
+        ("unknown_flag", "A flag that means nothing.", {**fields, 9: 2}),
+        ("entry_malformed", "An entry without its label.", {**fields, 7: [[5, 21]]}),
+    ):
+        yield _case(play, name, about, sign_bytes(cbor2.dumps(changed, canonical=True), signer), Verdict.NOT_DECODABLE)
 
 
 def _misplaced(play: Round) -> Iterator[Case]:
