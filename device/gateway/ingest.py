@@ -97,6 +97,13 @@ class Outlets:
     class_picture: ClassPicture
 
 
+@dataclass(frozen=True)
+class _ShownRound:
+    round: int
+    order: tuple[str, ...]
+    signed: tuple[str, ...]
+
+
 class LineShell:
     """One line: its machine, what is still to be carried out, and what the page shows of it."""
 
@@ -112,6 +119,7 @@ class LineShell:
         self._of_link: OrderedDict[bytes, list[LabelDocument]] = OrderedDict()
         self._changed: dict[str, LabelDocument] = {}
         self._latest: dict[str, LabelDocument] = {}
+        self._shown = _ShownRound(0, (), ())
         self._boxes: dict[str, BoxStatus] = {}
         self._verified = 0
         self._refused = 0
@@ -284,15 +292,18 @@ class LineShell:
 
     def _show_line(self) -> None:
         machine = self._machine
-        signed = machine.signed_units
+        # A round that has just been opened has no link yet: until then the one before it is the news.
+        if machine.signed_units or machine.round != self._shown.round + 1:
+            self._shown = _ShownRound(machine.round, machine.order, machine.signed_units)
+        shown = self._shown
         self._out.board.put(
             f"line/{self.line}",
             {
                 "line": self.line,
-                "round": machine.round or None,
-                "opener": next(iter(signed or machine.order), None),
-                "order": machine.order,
-                "signed": signed,
+                "round": shown.round or None,
+                "opener": next(iter(shown.signed or shown.order), None),
+                "order": shown.order,
+                "signed": shown.signed,
                 "live": machine.live_units,
                 "desks": [{"unit": unit, "desk": self._out.desks.get(unit, unit)} for unit in self._units],
                 "verified": self._verified,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -203,6 +204,24 @@ def test_a_message_of_no_line_of_the_room_is_left_alone(room: Room) -> None:
     assert room.machine.events == []
     ingest.received("moodline/v1/lab/row-1/link/desk-1", b"x", 0.0, WALL_MS)
     assert room.machine.events == ["received"]
+
+
+def test_the_line_panel_keeps_the_round_before_until_the_open_one_has_a_link(room: Room) -> None:
+    def shown() -> tuple[int, list[str]]:
+        part = json.loads(bytes(room.board.since(0).parts["line/row-1"]))
+        return part["round"], part["signed"]
+
+    room.machine.signed_units = ("desk-2", "desk-1")
+    room.do()
+    room.machine.round, room.machine.signed_units = 2, ()
+    room.do()
+    assert shown() == (1, ["desk-2", "desk-1"])
+    room.machine.signed_units = ("desk-1",)
+    room.do()
+    assert shown() == (2, ["desk-1"])
+    room.machine.round, room.machine.signed_units = 4, ()
+    room.do()
+    assert shown() == (4, []), "a whole round without a link is news"
 
 
 def test_a_units_status_is_shown_and_one_of_a_stranger_or_another_room_is_not(room: Room) -> None:

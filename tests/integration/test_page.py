@@ -109,6 +109,7 @@ def test_a_new_label_is_drawn_live_with_its_words_and_figures(
     put_four(board)
     page = chromium.open(served.address)
     page.wait_for_glyph(FOUR[0], "happiness")
+    assert "1 so far" in page.text(f"[data-unit={FOUR[2]}]")
     put_label(board, a_label(FOUR[0], label=Emotion.SADNESS, confidence=0.66, sequence=2, witnesses=3, delay_ms=57))
     page.wait_for_glyph(FOUR[0], "sadness")
     card = page.text(f"[data-unit={FOUR[0]}]")

@@ -116,7 +116,7 @@ def build_app(sources: PageSources) -> Starlette:
         ],
         lifespan=lifespan,
     )
-    app.state.feed = feed
+    app.state.close_live_feed = feed.close
     app.add_middleware(Guard, hosts=sources.hosts)
     return app
 

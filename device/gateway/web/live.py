@@ -24,6 +24,7 @@ class LiveFeed:
         self._limit = limit
         self._viewers: set[asyncio.Event] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def full(self) -> bool:
@@ -32,16 +33,20 @@ class LiveFeed:
 
     def open(self) -> None:
         """Begin, on the loop that serves the viewers."""
-        loop = asyncio.get_running_loop()
-        self._board.wake_with(lambda: _call(loop, self._wake))
+        self._loop = asyncio.get_running_loop()
+        self._board.wake_with(self._wake)
 
     def close(self) -> None:
-        """End every stream; from the loop's thread."""
+        """End every stream; from any thread, as often as wanted."""
         self._closed = True
         self._board.wake_with(None)
         self._wake()
 
     def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_viewers)
+
+    def _wake_viewers(self) -> None:
         for viewer in self._viewers:
             viewer.set()
 
@@ -71,8 +76,3 @@ def event_of(change: Change) -> bytes:
     """One `parts` event. Compact JSON holds no line break, so one data line is enough."""
     body = msgspec.json.encode({"revision": change.revision, "whole": change.whole, "parts": change.parts})
     return b"event: parts\nid: %d\ndata: %s\n\n" % (change.revision, body)
-
-
-def _call(loop: asyncio.AbstractEventLoop, wake: object) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(wake)  # type: ignore[arg-type]

@@ -73,6 +73,7 @@ class PageServer:
     """uvicorn behind start and stop. With `certificate` and `key` it speaks HTTPS only."""
 
     def __init__(self, app: Starlette, listener: socket.socket, web: Web) -> None:
+        self._app = app
         self._listener = listener
         scheme = "https" if web.certificate else "http"
         host, self.port = listener.getsockname()[:2]
@@ -104,6 +105,7 @@ class PageServer:
 
     def stop(self) -> None:
         """End live streams, close connections, and wait a little for the thread."""
+        self._app.state.close_live_feed()
         self._server.should_exit = True
         self._thread.join(STOP_TIMEOUT_S)
         self._listener.close()

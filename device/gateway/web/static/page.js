@@ -65,8 +65,11 @@ function drawRoom(room) {
   put(
     find("policy"),
     policy.in_force
-      ? `Policy in force: ${MODES[room.mode]}. Purpose: ${policy.purpose}. Setting: ${policy.setting}. Jurisdiction: ${policy.jurisdiction}. `
-        + `Approved by ${policy.approved_by}, until ${until}. Labels are kept for ${policy.retention_days} days.`
+      ? [
+        `Policy in force: ${MODES[room.mode]}`, `purpose: ${policy.purpose}`, `setting: ${policy.setting}`,
+        `jurisdiction: ${policy.jurisdiction}`, `approved by: ${policy.approved_by.replace(/\.$/, "")}`, `until ${until}`,
+        `labels kept for ${policy.retention_days} ${policy.retention_days === 1 ? "day" : "days"}`,
+      ].join(" · ")
       : `No label is handed out: ${policy.why_not}`,
   );
   find("policy").classList.toggle("not-in-force", !policy.in_force);
@@ -201,8 +204,12 @@ function drawDesk(line, unit) {
   drawFigures(card, card.away ? undefined : record, kind);
 }
 
-function witnessWords(record) {
-  return record.status === "witnessed" ? `${record.witnesses} ✓` : `${record.witnesses} so far`;
+// A label gets its last witnesses when the next one is already there: until then the one before it speaks.
+function witnessWords(card, record) {
+  if (record.status === "witnessed") card.witnessed = record;
+  const known = card.witnessed;
+  const recent = known && known.session === record.session && record.sequence - known.sequence <= 2;
+  return recent ? `${known.witnesses} ✓` : `${record.witnesses} so far`;
 }
 
 function drawFigures(card, record, kind) {
@@ -212,7 +219,7 @@ function drawFigures(card, record, kind) {
   card.bar.classList.toggle("empty", !named);
   card.bar.firstChild.style.flexGrow = named ? record.shares.speech : 0;
   card.bar.lastChild.style.flexGrow = named ? record.shares.face : 0;
-  put(card.proof, record ? witnessWords(record) : "–");
+  put(card.proof, record ? witnessWords(card, record) : "–");
   put(card.delay, record ? delayWords(record.delay_ms) : "–");
 }
 
