@@ -216,9 +216,7 @@ class LineGateway:
             epoch=self._roster.epoch,
             round=number,
             order=self._order(number),
-            accepted={unit: accepted for unit, accepted in before.accepted.items() if unit in self._listed()}
-            if before
-            else {},
+            accepted=dict(before.accepted) if before else {},
             prev=self.head,
             gateway_ms=wall_ms,
             deadline_ms=self._limits.round_deadline_ms,
@@ -238,9 +236,6 @@ class LineGateway:
 
     def _publish(self, raw: bytes) -> Publish:
         return Publish(topics.grant(self._roster.room, self._line), raw, retain=True)
-
-    def _listed(self) -> set[str]:
-        return {unit.unit for unit in self._roster.lines[self._line]}
 
     def _order(self, number: int) -> tuple[str, ...]:
         """Live units in desk order, rotated by one each round."""

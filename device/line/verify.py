@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from device.clock import TimeSource
 from device.config import LineLimits
-from device.errors import RemoteMessageError, Verdict
+from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.messages.envelope import ContentType, Envelope, check_signature, open_envelope
 from device.messages.grant import NOTHING_ACCEPTED, Accepted, Grant, decode_grant
 from device.messages.label import Label
@@ -75,9 +75,15 @@ class OpenRound:
 
 
 class Verifier:
-    """Steps 1 to 5 for one line, under one roster."""
+    """Steps 1 to 5 for one line, under one roster. Raises ConfigError for a line longer than the limits allow."""
 
     def __init__(self, roster: Roster, line: str, limits: LineLimits) -> None:
+        count = len(roster.lines.get(line, ()))
+        if count > limits.units_per_line:
+            raise ConfigError(
+                f"Line {line} has {count} units on the roster; the limit `units_per_line` is {limits.units_per_line}.",
+                next_step="Split the line, or raise the limit on every box of the room.",
+            )
         self._roster = roster
         self._line = line
         self._limits = limits

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import device.line.verify
 from device.clock import TimeSource
 from device.config import LineLimits
-from device.errors import VERDICTS, RemoteMessageError, Verdict
+from device.errors import VERDICTS, ConfigError, RemoteMessageError, Verdict
 from device.line.verify import OpenRound, Verifier, follow_link, step_10_time
 from device.messages.label import Label, LabelState
 from tools.vectors import room
@@ -84,6 +84,12 @@ def test_a_round_moves_on_with_each_link() -> None:
     assert view.head == link.digest
     assert view.accepted["desk-2"].covers(5, 21)
     assert not view.accepted["desk-2"].covers(5, 22)
+
+
+def test_a_line_longer_than_the_limit_is_the_operators_to_correct() -> None:
+    Verifier(room.roster(LIMITS.units_per_line), room.LINE, LIMITS)
+    with pytest.raises(ConfigError, match="units_per_line"):
+        Verifier(room.roster(LIMITS.units_per_line + 1), room.LINE, LIMITS)
 
 
 @pytest.mark.parametrize(
