@@ -87,6 +87,22 @@ def test_every_state_of_a_desk_has_its_own_picture_and_words_at_every_width(
     page.picture(name)
 
 
+def test_forty_desks_stay_readable_and_nothing_sticks_out(board: Board, served: PageServer, chromium: Browser) -> None:
+    units = [f"unit-{number}" for number in range(1, 41)]
+    board.put("room", room_part())
+    board.put("line/a", line_part(units, signed=units))
+    board.put("alerts", [])
+    for unit, emotion in zip(units, 5 * list(Emotion), strict=True):
+        put_label(board, a_label(unit, label=emotion))
+    for width in (390, 1920):
+        page = chromium.open(served.address, width=width, height=1080)
+        page.wait_for_glyph("unit-40", "surprise")
+        assert page.tab.locator(".desk:visible").count() == 40
+        assert "83 % sure" in page.text("[data-unit=unit-17]") and "84 ms" in page.text("[data-unit=unit-17]")
+        assert page.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        page.picture(f"forty-desks-{width}")
+
+
 def test_the_faces_can_be_told_apart_without_colour(board: Board, served: PageServer, chromium: Browser) -> None:
     put_room(board)
     page = chromium.open(served.address, forced_colors="active")

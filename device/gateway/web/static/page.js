@@ -20,6 +20,7 @@ const MODES = {
   labels: "labels per desk", "class-aggregate": "class picture only", off: "recognition is off",
 };
 const STALE_AFTER_MS = 6000;
+const MANY_DESKS = 16;
 
 const parts = new Map();
 const cards = new Map();
@@ -147,6 +148,7 @@ function drawLine(name, line) {
   put(view.values.verified, line.verified.toLocaleString());
   put(view.values.refused, line.refused.toLocaleString());
   view.values.refused.parentElement.classList.toggle("raised", line.refused > 0);
+  view.desks.classList.toggle("many", line.desks.length > MANY_DESKS);
   view.desks.hidden = parts.get("room")?.mode === "class-aggregate";
   for (const desk of line.desks) {
     const card = cardOf(name, desk.unit, desk.desk);
