@@ -12,7 +12,7 @@ from device.gateway.board import Board
 from device.gateway.consumers import alert_document
 from device.gateway.documents import AlertDocument, encode
 from device.gateway.store import Store
-from device.line.actions import Alert, Publish
+from device.line.actions import Alert, Gap, Publish
 from device.messages import topics
 
 LOG: Final = logging.getLogger(__name__)
@@ -54,23 +54,22 @@ class AlertBook:
         self._faults: dict[str, AlertDocument] = {}
         self._show()
 
-    def take(self, alert: Alert, now: float, wall_ms: int) -> Told | None:
-        """The alert to tell, or None when it only counts."""
+    def take(self, found: Alert | Gap, now: float, wall_ms: int) -> Told | None:
+        """The finding to tell, or None when it only counts."""
+        proof = found.proof if isinstance(found, Alert) else ()
         if now >= self._window_ends:
             self._window_ends = now + REPEAT_WINDOW_S
             self._repeats, self._counted = self._counted, {}
-        key = (alert.line, alert.peer, alert.code.value)
+        key = (found.line, *_same(found))
         known = key in self._counted
-        if not alert.proof and (known or len(self._counted) >= ALERTS_PER_WINDOW):
+        if not proof and (known or len(self._counted) >= ALERTS_PER_WINDOW):
             if known:
                 self._counted[key] += 1
             return None
         self._counted[key] = 0
         repeats = self._repeats.pop(key, 0)
         event_id = self._next_id()
-        return Told(
-            alert_document(alert, room=self._room, event_id=event_id, at_ms=wall_ms, repeats=repeats), alert.proof
-        )
+        return Told(alert_document(found, room=self._room, event_id=event_id, at_ms=wall_ms, repeats=repeats), proof)
 
     def keep(self, told: Told) -> Publish:
         """Show and store it; returns the message for the alerts topic. Raises StorageError."""
@@ -119,3 +118,10 @@ class AlertBook:
     def _show(self) -> None:
         told = sorted([*self._shown, *self._notes], key=lambda document: document.at_ms, reverse=True)
         self._board.put("alerts", [*self._faults.values(), *told])
+
+
+def _same(found: Alert | Gap) -> tuple[str, str]:
+    """What makes two findings the same: who and what; gaps also by their bounds, so that each is told."""
+    if isinstance(found, Alert):
+        return found.peer, found.code.value
+    return found.unit, f"gap {found.session}/{found.first}-{found.last}"

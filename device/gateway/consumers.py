@@ -22,7 +22,7 @@ from device.gateway.documents import (
     StateName,
     encode,
 )
-from device.line.actions import Alert, Deliver, Notice, Publish
+from device.line.actions import Alert, Deliver, Gap, Notice, Publish
 from device.messages import topics
 from device.messages.label import PERMILLE, LabelState
 from models.labels import EMOTIONS
@@ -46,6 +46,12 @@ NOTICES: Final[dict[Notice, tuple[str, str]]] = {
         "Enrol that desk anew.",
     ),
 }
+
+GAP: Final = "gap"
+LABELS_MISSING: Final = (
+    "Some labels of a desk are lost: its box was away for longer than it can keep them.",
+    "Check the network of that desk; the bounds of the gap are noted.",
+)
 
 _STATES: Final[dict[LabelState, StateName]] = {
     LabelState.GIVEN: "given",
@@ -99,26 +105,32 @@ def label_message(document: LabelDocument, *, newest: bool) -> Publish:
     return Publish(topic, encode(document), qos=1, retain=newest)
 
 
-def alert_document(alert: Alert, *, room: str, event_id: str, at_ms: int, repeats: int) -> AlertDocument:
+def alert_document(found: Alert | Gap, *, room: str, event_id: str, at_ms: int, repeats: int) -> AlertDocument:
     """The document of one finding: what it means, what exactly was found, and what to do."""
-    if isinstance(alert.code, Verdict):
-        found = VERDICTS[alert.code]
-        step, sentence, next_step = found.step, found.sentence, found.next_step
-        severity: Severity = "note" if found.honest else "refused"
+    step: int | None = None
+    severity: Severity = "warning"
+    if isinstance(found, Gap):
+        code, peer, (sentence, next_step) = GAP, found.unit, LABELS_MISSING
+        detail = f"Numbers {found.first} to {found.last} of session {found.session} will not come."
+    elif isinstance(found.code, Verdict):
+        code, peer, detail, row = found.code.value, found.peer, found.text, VERDICTS[found.code]
+        step, sentence, next_step = row.step, row.sentence, row.next_step
+        severity = "note" if row.honest else "refused"
     else:
-        step, severity = None, "note" if alert.code is Notice.UNIT_RETURNED else "warning"
-        sentence, next_step = NOTICES[alert.code]
+        code, peer, detail = found.code.value, found.peer, found.text
+        sentence, next_step = NOTICES[found.code]
+        severity = "note" if found.code is Notice.UNIT_RETURNED else "warning"
     return AlertDocument(
         event_id=event_id,
         at_ms=at_ms,
         room=room,
-        line=alert.line,
-        peer=alert.peer,
+        line=found.line,
+        peer=peer,
         severity=severity,
-        code=alert.code.value,
+        code=code,
         step=step,
         sentence=sentence,
-        detail=alert.text,
+        detail=detail,
         next_step=next_step,
         repeats=repeats,
     )

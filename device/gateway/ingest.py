@@ -204,9 +204,10 @@ class LineShell:
 
     def _noted(self, action: Action, now: float, wall_ms: int) -> Iterable[Action | Told]:
         """Alerts are told apart from repeats once, when they come, not again at each try to store them."""
-        if not isinstance(action, Alert):
+        if not isinstance(action, Alert | Gap):
             return (action,)
-        self._refused += isinstance(action.code, Verdict) and not VERDICTS[action.code].honest
+        if isinstance(action, Alert):
+            self._refused += isinstance(action.code, Verdict) and not VERDICTS[action.code].honest
         told = self._out.alerts.take(action, now, wall_ms)
         return () if told is None else (told,)
 
@@ -220,11 +221,9 @@ class LineShell:
                 self._deliver(action)
             case Witnessed():
                 self._witnessed(action)
-            case Gap(unit=unit, session=session, first=first, last=last):
-                LOG.warning("line %s: %s/%d lost labels %d to %d", self.line, unit, session, first, last)
             case Told():
                 self._send(self._out.alerts.keep(action))
-            case Infer() | Alert():
+            case Infer() | Alert() | Gap():
                 raise AssertionError(f"the gateway's line asked for {action}")
 
     def _send(self, message: Publish) -> None:

@@ -11,7 +11,7 @@ from device.errors import StorageError, Verdict
 from device.gateway.alerts import ALERTS_PER_WINDOW, REPEAT_WINDOW_S, AlertBook
 from device.gateway.board import Board
 from device.gateway.store import Store
-from device.line.actions import Alert, Notice
+from device.line.actions import Alert, Gap, Notice
 from tests.gateway import schemas
 
 WALL_MS = 1_800_000_000_000
@@ -48,6 +48,14 @@ def test_a_flood_with_ever_new_names_is_held_down(store: Store) -> None:
     flood = [Alert(Verdict.UNKNOWN_SIGNER, f"ghost-{number}", "not on the roster", "row-1") for number in range(5_000)]
     told = [alert for alert in flood if book.take(alert, 1.0, WALL_MS) is not None]
     assert len(told) == ALERTS_PER_WINDOW
+
+
+def test_every_gap_is_told_with_its_bounds(store: Store) -> None:
+    book = a_book(store)
+    gaps = [Gap("row-1", "desk-1", 1, first, first + 1) for first in (1, 5, 9)]
+    told = [book.take(gap, 1.0, WALL_MS) for gap in (*gaps, gaps[0])]
+    assert [each is not None for each in told] == [True, True, True, False]
+    assert told[1] is not None and told[1].document.detail == "Numbers 5 to 6 of session 1 will not come."
 
 
 def test_a_proof_is_told_even_in_a_flood(store: Store) -> None:

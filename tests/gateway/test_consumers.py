@@ -21,7 +21,7 @@ from device.gateway.consumers import (
     with_witnesses,
 )
 from device.gateway.documents import ClassDocument, StateName, encode
-from device.line.actions import Alert, Deliver, Notice
+from device.line.actions import Alert, Deliver, Gap, Notice
 from device.messages.label import Label, LabelState, Sense
 from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
 from tests.gateway import schemas
@@ -144,6 +144,12 @@ def test_every_finding_has_plain_words_and_a_next_step_and_agrees_with_the_schem
         assert document.severity == ("note" if VERDICTS[code].honest else "refused")
     else:
         assert document.step is None and code in NOTICES
+
+
+def test_a_gap_is_a_warning_that_agrees_with_the_schema() -> None:
+    document = alert_document(Gap("row-1", "desk-1", 2, 7, 9), room="lab", event_id="gateway/1/1", at_ms=1, repeats=0)
+    schemas.check("alert", encode(document))
+    assert (document.severity, document.code, document.step) == ("warning", "gap", None)
 
 
 # --- the class picture -----------------------------------------------------------------------------------------------

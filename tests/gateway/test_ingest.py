@@ -164,9 +164,11 @@ def test_a_broker_that_is_away_stops_neither_storing_nor_the_page(room: Room) ->
     assert "desk/row-1/desk-1" in room.board.since(0).parts
 
 
-def test_a_gap_is_no_reason_to_stop(room: Room) -> None:
+def test_a_gap_is_told_with_its_bounds_and_is_no_reason_to_stop(room: Room) -> None:
     room.do(Gap("row-1", "desk-1", 1, 3, 9), deliver(10), PERSIST)
     assert [label.sequence for label in LabelReader(room.store.path).since("desk-1", 0)] == [10]
+    (told,) = room.store.newest_alerts(9)
+    assert (told.code, told.peer, told.detail) == ("gap", "desk-1", "Numbers 3 to 9 of session 1 will not come.")
 
 
 def test_an_alert_that_cannot_be_stored_is_told_once_when_it_can(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
