@@ -40,7 +40,10 @@ def build(shape: FusionShape | None = None, *, l2: float = 1e-3) -> tf.keras.Mod
     )
     forward = layers.LSTM(shape.lstm, return_sequences=True, name="forward")(tokens)
     backward = layers.LSTM(shape.lstm, return_sequences=True, name="backward")(tf.reverse(tokens, [1]))
-    states = layers.Concatenate(name="states")([forward, tf.reverse(backward, [1])])
+    # A sum of two projections, not a concatenation: see tools/training/convert.py on the scale of an LSTM's output.
+    ahead = layers.Dense(shape.lstm, name="ahead")(forward)
+    behind = layers.Dense(shape.lstm, name="behind")(tf.reverse(backward, [1]))
+    states = layers.ReLU()(layers.Add(name="states")([ahead, behind]))
     states = layers.Dropout(shape.dropout)(states)
     context = _attention(states, shape.attention)
     correction = layers.Dense(

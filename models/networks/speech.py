@@ -1,10 +1,10 @@
 """Speech branch: 5.12 s of 34 channels and 14 contour features to an embedding and seven logits.
 
-Two experts look at the same window and their logits are added. The statistics expert sees what is constant over the
-window (level, tilt, pitch range: much of an acted expression): mean, mean |x - mean|, mean |step| and means of
-rectified excesses of each raw channel, with the contour features. The sequence expert is a convolutional network over
-time. In training each has a loss of its own: a common loss lets the convolutions learn the training speakers by heart
-before the statistics have learned anything.
+Two experts look at the same window; the logits are a weighted sum of theirs. The statistics expert sees what is
+constant over the window (level, tilt, pitch range: much of an acted expression): mean, mean |x - mean|, mean |step| and
+means of rectified excesses of each raw channel, with the contour features. The sequence expert is a convolutional
+network over time. In training each has a loss of its own: a common loss lets the convolutions learn the training
+speakers by heart before the statistics have learned anything.
 
 Only operations that full int8 TFLite does well are used: mean |x - mean| instead of a variance (a mean of squares
 overflows eight bits), rectified excesses instead of percentiles, a sigmoid gate instead of a softmax over many frames
@@ -24,6 +24,11 @@ layers = tf.keras.layers
 
 #: Where the rectified excesses start, in deviations from a channel's mean.
 THRESHOLDS: Final = (-1.0, 0.0, 1.0)
+#: Added to a pooled feature's variance when it is brought to scale: a feature that hardly varies over clips (the mean
+#: of a slope, say) is not blown up, which would leave eight bits no room for the others.
+POOLED_VARIANCE_FLOOR: Final = 0.01
+#: Weight of the sequence expert's logits beside those of the statistics expert.
+SEQUENCE_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class SpeechShape:
     """Widths of the branch. `blocks` are (filters, kernel, stride) of the convolutions in turn."""
 
     blocks: tuple[tuple[int, int, int], ...] = ((64, 5, 4), (96, 5, 2), (128, 3, 2), (128, 3, 1))
-    hidden: int = 64
+    hidden: int = 128
     dropout: float = 0.3
 
 
@@ -66,12 +71,12 @@ def build(shape: SpeechShape | None = None, *, l2: float = 1e-4) -> tf.keras.Mod
     shape = shape or SpeechShape()
     frames = tf.keras.Input((WINDOW_FRAMES, len(CHANNELS)), name="frames")
     contours = tf.keras.Input((len(CONTOUR_FEATURES),), name="contours")
-    experts = [
+    (heard, said), (followed, told) = (
         _expert("statistics", [*_statistics(frames), contours], shape, l2),
         _expert("sequence", _sequence(frames, shape, l2), shape, l2),
-    ]
-    embedding = layers.Concatenate(name="embedding")([half for half, _ in experts])
-    logits = layers.Add(name="logits")([answer for _, answer in experts])
+    )
+    embedding = layers.Concatenate(name="embedding")([heard, followed])
+    logits = layers.Add(name="logits")([said, SEQUENCE_SHARE * told])
     return tf.keras.Model([frames, contours], [embedding, logits], name="speech")
 
 
@@ -88,10 +93,14 @@ def _expert(name: str, pooled: list[tf.Tensor], shape: SpeechShape, l2: float) -
         regulariser = tf.keras.regularizers.L2(l2)
         return layers.Dense(width, activation=activation, kernel_regularizer=regulariser, name=f"{name}_{what}")
 
-    x = layers.Concatenate(name=f"{name}_pooled")([layers.BatchNormalization(momentum=0.98)(one) for one in pooled])
+    x = layers.Concatenate(name=f"{name}_pooled")([_to_scale(one) for one in pooled])
     x = dense(shape.hidden, "hidden")(layers.Dropout(shape.dropout)(x))
     half = dense(EMBEDDING // 2, "embedding")(layers.Dropout(shape.dropout)(x))
     return half, dense(len(SPEECH_CLASSES), "logits", None)(half)
+
+
+def _to_scale(pooled: tf.Tensor) -> tf.Tensor:
+    return layers.BatchNormalization(momentum=0.98, epsilon=POOLED_VARIANCE_FLOOR)(pooled)
 
 
 def _mean_over_time(x: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ correlated). Boredom has no faces: it is paired with neutral ones. Surprise has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from device.inference.fusion_head import (
     SPEECH_PART,
     SPEECH_QUALITY_PART,
 )
-from models.contract import EMBEDDING, EVIDENCE, FACE_CLASSES, SPEECH_CLASSES, TOKENS
+from models.contract import EMBEDDING, EVIDENCE, FACE_CLASSES, TOKENS
 from models.labels import EMOTIONS, Emotion
 
 SENSE_DROPOUT: Final = 0.3
@@ -63,20 +64,22 @@ class Episodes:
     evidence: NDArray[np.float32]
     labels: NDArray[np.int64]
 
+    def of_labels(self, codes: Sequence[int]) -> Episodes:
+        """The episodes with one of these labels."""
+        rows = np.isin(self.labels, codes)
+        return Episodes(
+            self.speech_embeddings[rows], self.face_embeddings[rows], self.evidence[rows], self.labels[rows]
+        )
+
     def without(self, *, speech: bool = False, face: bool = False) -> Episodes:
-        """The same episodes with a sense absent; those whose label the remaining senses do not know are left out."""
-        known = np.ones(len(self.labels), bool)
-        if face:
-            known &= np.isin(self.labels, [emotion.code for emotion in SPEECH_CLASSES])
+        """The same episodes with a sense, or both, absent."""
+        result = Episodes(*(array.copy() for array in vars(self).values()))
+        everywhere = np.ones(self.evidence.shape[:2], bool)
         if speech:
-            known &= np.isin(self.labels, [emotion.code for emotion in FACE_CLASSES])
-        speeches, faces = self.speech_embeddings[known].copy(), self.face_embeddings[known].copy()
-        evidence = self.evidence[known].copy()
-        if speech:
-            _erase_speech(speeches, evidence, np.ones(evidence.shape[:2], bool))
+            _erase_speech(result.speech_embeddings, result.evidence, everywhere)
         if face:
-            _erase_face(faces, evidence, np.ones(evidence.shape[:2], bool))
-        return Episodes(speeches, faces, evidence, self.labels[known])
+            _erase_face(result.face_embeddings, result.evidence, everywhere)
+        return result
 
 
 def draw(

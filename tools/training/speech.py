@@ -36,7 +36,7 @@ class Recipe:
 
     shape: speech.SpeechShape = field(default_factory=speech.SpeechShape)
     copies: int = 12
-    epochs: int = 100
+    epochs: int = 60
     batch: int = 32
     learning_rate: float = 2e-3
     l2: float = 1e-4
