@@ -30,7 +30,7 @@ BUILD: Final = Path("build/training/face")
 class Plan:
     """Everything that was chosen before training."""
 
-    epochs: int = 60
+    epochs: int = 55
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
