@@ -69,6 +69,14 @@ def without_emotion(state: LabelState, reason: AbstainReason | None = None) -> L
 EVERY_LABEL = [
     *(given(emotion) for emotion in EMOTIONS),
     *(without_emotion(LabelState.ABSTAINED, reason) for reason in ABSTAIN_REASONS),
+    Label(
+        window_end_ms=WINDOW_END_MS,
+        time_source=TimeSource.GATEWAY,
+        state=LabelState.ABSTAINED,
+        abstain_reason=AbstainReason.LOW_CONFIDENCE,
+        confidence=251,
+        share_speech=1_000,
+    ),
     without_emotion(LabelState.MUTED),
     without_emotion(LabelState.OPTED_OUT),
 ]
