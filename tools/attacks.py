@@ -1,4 +1,4 @@
-"""Hostile messages for the demonstration and the tests: what somebody on the room's network could try."""
+"""A hostile message for the demonstration and the tests: what somebody on the room's network could try."""
 
 from __future__ import annotations
 
@@ -18,9 +18,3 @@ def forge_link(captured: bytes) -> bytes:
     link = decode_link(open_envelope(captured, wanted=ContentType.LINK))
     stranger = KeySigner(link.unit, Ed25519PrivateKey.generate())
     return sign_link(replace(link, round=link.round + 1), stranger)
-
-
-def replay_link(captured: bytes) -> bytes:
-    """A captured link as it was. Published again in a later round it is refused with REPLAYED, or STALE_ROUND when it
-    is older than what the gateway remembers."""
-    return captured

@@ -89,8 +89,9 @@ class MqttLink:
     """Implements `device.publish.ports.Link`.
 
     `client_id` names the session at the broker, so two programs must never share one. The filters in `subscriptions`
-    are asked for at each connection, which also brings the retained messages again. The broker answers "granted" to a
-    filter that its access list forbids (mosquitto 2.0), so an answer proves nothing: only what arrives does.
+    are asked for at each connection, which also brings the retained messages again; with `subscription_qos` 0 the
+    broker keeps nothing for us while we are away. The broker answers "granted" to a filter that its access list forbids
+    (mosquitto 2.0), so an answer proves nothing: only what arrives does.
     """
 
     def __init__(
@@ -100,13 +101,14 @@ class MqttLink:
         credentials: Credentials,
         *,
         subscriptions: Sequence[str] = (),
+        subscription_qos: int = 1,
         will: LastWill | None = None,
         message_bytes: int = 32_768,
     ) -> None:
         self._client_id = client_id
         self._broker = broker
         self._credentials = credentials
-        self._subscriptions = [(topic, SubscribeOptions(qos=1)) for topic in subscriptions]
+        self._subscriptions = [(topic, SubscribeOptions(qos=subscription_qos)) for topic in subscriptions]
         self._will = will
         self._message_bytes = message_bytes
         self._events: queue.Queue[Event] = queue.Queue(broker.queue_messages + EVENTS_KEPT_FREE)

@@ -70,6 +70,8 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
             topics.grant(config.room, config.line),
             topics.link(config.room, config.line, "+"),
         ),
+        # What the line said while we were away is over: the retained grant says where it stands now.
+        subscription_qos=0,
         will=LastWill(status_topic, last_will(config.unit, config.line, session)),
         message_bytes=config.limits.message_bytes,
     )

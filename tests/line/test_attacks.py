@@ -13,7 +13,7 @@ from device.messages import topics
 from device.messages.envelope import ContentType, open_envelope
 from device.messages.link import decode_link, sign_link
 from tests.simulators.line import SimulatedLine
-from tools.attacks import forge_link, replay_link
+from tools.attacks import forge_link
 from tools.vectors import room
 from tools.vectors.hostile import malleate, nested, sign_bytes
 
@@ -28,7 +28,7 @@ def _resigned(captured: bytes, signer: str, **changes: object) -> bytes:
 
 ATTACKS: dict[str, tuple[Attack, Verdict]] = {
     "forged link": (forge_link, Verdict.BAD_SIGNATURE),
-    "replayed link": (replay_link, Verdict.REPLAYED),
+    "replayed link": (bytes, Verdict.REPLAYED),
     "malleable signature": (malleate, Verdict.BAD_SIGNATURE),
     "unknown key": (lambda raw: _resigned(raw, "stranger", unit="stranger"), Verdict.UNKNOWN_SIGNER),
     "unit of another line": (

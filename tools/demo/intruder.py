@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device.errors import Verdict
 from device.messages import topics
-from device.messages.envelope import ContentType, KeySigner, digest, open_envelope
-from device.messages.link import Link, decode_link, sign_link
+from device.messages.envelope import ContentType, open_envelope
+from device.messages.link import Link, decode_link
 from device.publish.ports import Link as BrokerLink
 from device.publish.ports import Received
 from provisioning.demo_room import DemoRoom
+from tools.attacks import forge_link
 
 OLD_ROUNDS: Final = 3
 KEPT: Final = 200
@@ -42,7 +41,6 @@ class Intruder:
     def __init__(self, room: DemoRoom, link: BrokerLink) -> None:
         self._room = room
         self._link = link
-        self._key = Ed25519PrivateKey.generate()
         self._heard: deque[tuple[bytes, Link]] = deque(maxlen=KEPT)
 
     def listen(self) -> None:
@@ -58,14 +56,12 @@ class Intruder:
             return []
         raw, newest = self._heard[-1]
         old = next((entry for entry in self._heard if entry[1].round <= newest.round - OLD_ROUNDS), None)
-        other = next((link for _, link in reversed(self._heard) if link.unit != newest.unit and link.entries), None)
-        if old is None or other is None:
+        if old is None:
             return []
-        forged = replace(other, round=newest.round, epoch=newest.epoch, prev=digest(raw))
-        self._publish(forged.unit, sign_link(forged, KeySigner(forged.unit, self._key)))
+        self._publish(newest.unit, forge_link(raw))
         self._publish(old[1].unit, old[0])
         return [
-            Attack(FORGED, f"in the name of {forged.unit}, with another key", forged.unit, _FORGED),
+            Attack(FORGED, f"in the name of {newest.unit}, with another key", newest.unit, _FORGED),
             Attack(REPLAYED, f"of {old[1].unit}, from round {old[1].round}", old[1].unit, _REPLAYED),
         ]
 
