@@ -19,6 +19,7 @@ from device.errors import ConfigError, RemoteMessageError
 from device.messages.envelope import KeySigner, digest, is_identifier
 from device.messages.policy import POLICY_BYTES, DeploymentPolicy, read_policy, sign_policy
 from device.messages.roster import ROSTER_BYTES, Roster, RosteredGateway, RosteredUnit, read_roster, sign_roster
+from device.messages.topics import RESERVED_LINES
 from device.system.keys import load_verifying_key
 from device.system.storage import read, read_record, write_durably, write_record
 from provisioning import certificates, keys
@@ -33,8 +34,6 @@ CA_CERTIFICATE: Final = "certificate-authority.pem"
 REVOKED_FILE: Final = "revoked.pem"
 ROSTER_FILE: Final = "roster.cose"
 POLICY_FILE: Final = "policy.cose"
-RESERVED_LINES: Final = frozenset({"labels", "class", "alerts", "gateway", "roster"})
-"""Names that stand at a line's place in other topics."""
 
 
 Signed_co = TypeVar("Signed_co", covariant=True)

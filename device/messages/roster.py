@@ -18,6 +18,7 @@ from device.messages.envelope import (
     open_envelope,
     seal_envelope,
 )
+from device.messages.topics import RESERVED_LINES
 
 #: Largest roster that is read, in bytes.
 ROSTER_BYTES: Final = 1 << 20
@@ -72,6 +73,9 @@ class Roster:
         bad = [name for name in (self.room, *self.lines, *names) if not is_identifier(name)]
         if bad:
             raise ValueError(f"{bad[0]!r} is no identifier")
+        taken = RESERVED_LINES & set(self.lines)
+        if taken:
+            raise ValueError(f"no line may be named {min(taken)!r}: topics of the room begin so")
         if len(set(names)) != len(names):
             raise ValueError("a unit or gateway name stands twice")
         keys = {self.gateway.key, *(unit.key for units in self.lines.values() for unit in units)}

@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 ROOT: Final = "moodline/v1"
+#: Names that no line may have: the room's own topics stand at that place.
+RESERVED_LINES: Final = frozenset({"alerts", "class", "gateway", "labels", "roster"})
 
 
 class TopicKind(StrEnum):

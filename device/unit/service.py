@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from device.clock import Clock, TimeSource
@@ -84,12 +85,15 @@ class UnitService:
         status_topic: str,
         notifier: ServiceNotifier,
         period_s: float,
+        resting: Mapping[str, str] = MappingProxyType({"microphone": "ok", "camera": "ok"}),
         on_tick: Callable[[int], None] | None = None,
     ) -> None:
-        """`senses` is None when the unit is muted: then nothing is captured, and labels say so."""
+        """`senses` is None when the unit is muted: then nothing is captured, the sealed labels say so, and the public
+        status shows `resting` for the senses, as of a unit without a fault."""
         self._identity = identity
         self._clock = clock
         self._senses = senses
+        self._resting = resting
         self._machine = machine
         self._link = link
         self._status_topic = status_topic
@@ -212,7 +216,7 @@ class UnitService:
 
     def _say_status(self, process: str = "running") -> None:
         """Publish the retained status when it differs from the last one said."""
-        senses = {"microphone": "off", "camera": "off"} if self._senses is None else self._senses.sense_states()
+        senses = self._resting if self._senses is None else self._senses.sense_states()
         status = UnitStatus(
             unit=self._identity.unit,
             line=self._identity.line,
@@ -220,7 +224,6 @@ class UnitService:
             process=process,
             microphone=senses["microphone"],
             camera=senses["camera"],
-            mute="muted" if self._senses is None else "listening",
             policy=self._identity.policy,
             model=self._identity.bundle,
         )

@@ -10,6 +10,10 @@ import msgspec
 class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a unit says of itself; docs/mqtt-contract.md has the values.
 
+    Anyone on the broker may read it, so it must not tell a muted desk from a speaking one (G4): `microphone` and
+    `camera` are `off` when the configuration names none, else `ok` as long as no fault is known; a muted unit, which
+    opens neither, knows of none. What a sense gives at a desk stands in the sealed label.
+
     `session` pairs birth, death and status: a `lost` of an older session says nothing about a newer one.
     """
 
@@ -20,7 +24,6 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     process: str
     microphone: str = "unknown"
     camera: str = "unknown"
-    mute: str = "unknown"
     policy: str = "unknown"
     model: str = ""
 

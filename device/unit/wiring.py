@@ -14,7 +14,7 @@ from device.capture.replay import Replay
 from device.clock import Clock
 from device.config import Capture, UnitConfig
 from device.errors import ConfigError
-from device.inference.bundle import load_bundle
+from device.inference.bundle import load_bundle, read_manifest
 from device.inference.decision import Decider
 from device.inference.face_detector import BlazeFace
 from device.inference.tflite import TFLiteRuntime
@@ -93,6 +93,10 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
         status_topic=status_topic,
         notifier=ServiceNotifier(),
         period_s=config.limits.round_period_ms / 1000,
+        resting={
+            "microphone": "off" if config.capture.microphone == "none" else "ok",
+            "camera": "off" if config.capture.camera == "none" else "ok",
+        },
         on_tick=observe,
     )
 
@@ -101,11 +105,12 @@ def _senses(
     config: UnitConfig, trusted: Trusted, clock: Clock
 ) -> tuple[Pipeline | None, Callable[[int], None] | None, str]:
     """The pipeline (None when nothing may be inferred), what to call at each tick, and the bundle's name."""
+    folder = config.inference.bundle or BUNDLE
     if trusted.policy.mode is Mode.OFF or config.muted:
         LOG.info("Nothing is captured: %s", "muted" if config.muted else "the deployment policy's mode is off")
-        return None, None, ""
+        return None, None, read_manifest(folder).version
     runtime = TFLiteRuntime(config.inference.runtime, threads=config.inference.threads)
-    bundle = load_bundle(config.inference.bundle or BUNDLE, runtime)
+    bundle = load_bundle(folder, runtime)
     sources = open_sources(config.capture, clock)
     pipeline = Pipeline(
         clock, sources.audio, sources.video, bundle, BlazeFace(runtime), Decider(bundle.manifest.decision)

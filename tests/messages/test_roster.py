@@ -89,5 +89,7 @@ def test_rosters_that_contradict_themselves_cannot_be_made() -> None:
         replace(roster, revoked=frozenset({"desk-9"}))
     with pytest.raises(ValueError, match="identifier"):
         replace(roster, lines={"row/1": units})
+    with pytest.raises(ValueError, match="no line may be named 'labels'"):
+        replace(roster, lines={"labels": units})
     with pytest.raises(ValueError, match="epoch"):
         replace(roster, epoch=0)
