@@ -116,6 +116,7 @@ class _Session:
         self._attacks: list[Attack] = []
         self._stopping = False
         self._began = time.monotonic()
+        self._began_ms = time.time_ns() // 1_000_000
 
     def watch(self, options: Options, stop: threading.Event) -> None:
         attack_at = min(ATTACK_LATEST_S, (options.seconds or float("inf")) * ATTACK_SHARE) if options.attack else None
@@ -190,7 +191,8 @@ class _Session:
                         self._view.alert(alert)
                 else:
                     label = msgspec.json.decode(event.payload, type=LabelDocument)
-                    if self._tally.add_label(label):
+                    # A gateway that starts again tells of earlier runs' labels, too.
+                    if label.accepted_ms >= self._began_ms and self._tally.add_label(label):
                         self._view.label(label, self._playing().get(label.unit, ""))
             event = self._reader.next_event(0.0)
 
