@@ -146,11 +146,12 @@ def _place_face(
 
 def _drop(episodes: Episodes, generator: np.random.Generator) -> None:
     count = len(episodes.labels)
-    no_speech = generator.random((count, 1)) < SENSE_DROPOUT
-    no_face = generator.random((count, 1)) < SENSE_DROPOUT
+    # What only one sense knows must stay there: a bored face alone says neutral, surprise alone says nothing.
+    no_speech = (generator.random(count) < SENSE_DROPOUT) & (episodes.labels != Emotion.BOREDOM.code)
+    no_face = (generator.random(count) < SENSE_DROPOUT) & (episodes.labels != Emotion.SURPRISE.code)
     hole = generator.random((2, count, TOKENS)) < TOKEN_DROPOUT
-    _erase_speech(episodes.speech_embeddings, episodes.evidence, hole[0] | no_speech)
-    _erase_face(episodes.face_embeddings, episodes.evidence, hole[1] | no_face)
+    _erase_speech(episodes.speech_embeddings, episodes.evidence, hole[0] | no_speech[:, np.newaxis])
+    _erase_face(episodes.face_embeddings, episodes.evidence, hole[1] | no_face[:, np.newaxis])
 
 
 def _erase_speech(embeddings: NDArray[np.float32], evidence: NDArray[np.float32], where: NDArray[np.bool_]) -> None:

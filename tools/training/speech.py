@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 
 from device.inference.constants import SpeechConstants
 from device.inference.speech_branch import normalise_contours, normalise_frames
-from models.contract import SPEECH_CLASSES
+from models.contract import SPEECH, SPEECH_CLASSES
 from models.networks import speech
+from tools.training import correction
 from tools.training.convert import Batch
 from tools.training.emodb import Clip
 from tools.training.speech_windows import Windows
@@ -46,8 +48,9 @@ class Recipe:
     seed: int = 0
 
     def digest(self) -> str:
-        """Short name of this recipe, for files."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Short name of this recipe and of the code that carries it out, for files."""
+        code = b"".join(Path(file).read_bytes() for file in (speech.__file__, correction.__file__, __file__))
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode() + code).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,3 +170,11 @@ def representative(corpus: Corpus, rows: NDArray[np.int64], constants: SpeechCon
             }
         )
     return batches
+
+
+def to_int8(
+    corpus: Corpus, rows: NDArray[np.int64], network: tf.keras.Model, constants: SpeechConstants, seed: int
+) -> bytes:
+    """The branch as a full int8 file, its ranges and its bias correction from the training clips `rows`."""
+    batches = representative(corpus, rows, constants, seed)
+    return correction.to_int8_corrected(network, SPEECH, batches, "statistics_logits")

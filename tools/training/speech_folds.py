@@ -19,9 +19,8 @@ from device.inference.constants import SpeechConstants
 from device.inference.speech_branch import normalise_contours, normalise_frames
 from device.inference.tflite import TFLiteRuntime
 from models.contract import SPEECH
-from tools.training.convert import to_int8
 from tools.training.emodb import Split
-from tools.training.speech import Corpus, Prediction, Recipe, fit_constants, predict, representative, train
+from tools.training.speech import Corpus, Prediction, Recipe, fit_constants, predict, to_int8, train
 from tools.training.speech_stream import TICKS, Streams
 
 RIDGE: Final = 1.0
@@ -69,7 +68,7 @@ def _train_fold(corpus: Corpus, streams: Streams, split: Split, recipe: Recipe, 
     clean = predict(network, corpus.clean, split.test, constants)
     tokens = [stream_tokens(network, streams, int(row), constants) for row in split.test]
     file = folder / f"fold-{split.name}.tflite"
-    file.write_bytes(to_int8(network, SPEECH, representative(corpus, split.train, constants, recipe.seed)))
+    file.write_bytes(to_int8(corpus, split.train, network, constants, recipe.seed))
     fold = Fold(
         test=split.test,
         train=split.train,

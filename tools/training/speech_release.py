@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from device.inference.constants import SpeechConstants
 from device.inference.manifest import Metric
-from models.contract import SPEECH
 from models.networks import speech as network_of
 from tools.training import baseline, scores
-from tools.training.convert import to_int8
 from tools.training.emodb import Clip, Split
 from tools.training.scores import Figure
-from tools.training.speech import Corpus, Recipe, fit_constants, predict, representative, train
+from tools.training.speech import Corpus, Recipe, fit_constants, predict, to_int8, train
 from tools.training.speech_folds import Fold, carried_embeddings, out_of_fold, run_folds
 from tools.training.speech_stream import Streams, streams
 from tools.training.speech_windows import clean_windows, training_windows
@@ -60,7 +58,7 @@ def release(clips: Sequence[Clip], recipe: Recipe, splits: Sequence[Split], fold
         streams=heard,
         network=network,
         constants=constants,
-        tflite=to_int8(network, SPEECH, representative(corpus, everyone, constants, recipe.seed)),
+        tflite=to_int8(corpus, everyone, network, constants, recipe.seed),
         token_embeddings=carried_embeddings(folds, embeddings),
         token_logits=out_of_fold(folds, "token_logits", len(clips)),
         metrics=_metrics(corpus, splits, folds, recipe, temperature),
