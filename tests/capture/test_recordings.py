@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -246,3 +248,35 @@ def test_recordings_that_are_too_long_are_refused(tmp_path: Path, monkeypatch: p
     soundfile.write(tmp_path / "long.wav", ramp(16_001), 16_000, subtype="PCM_16")
     for path in (tmp_path / "long.wav", film(tmp_path / "long.mp4")):
         assert "longer than 1 s" in refused(path, CaptureReason.WRONG_FORMAT).what
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """One whole file of each kind."""
+    folder = tmp_path_factory.mktemp("wholes")
+    sound = read_sound(CLIP).samples[:4_000]
+    for kind in ("wav", "flac", "ogg"):
+        soundfile.write(folder / f"a.{kind}", sound, 16_000)
+    Image.fromarray(np.arange(1_024, dtype=np.uint8).reshape(32, 32)).save(folder / "a.png")
+    Image.fromarray(np.arange(1_024, dtype=np.uint8).reshape(32, 32)).save(folder / "a.jpg")
+    film(folder / "a.mp4", seconds=1)
+    return {path.suffix: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(choice=st.data())
+def test_damaged_files_of_every_kind_are_read_or_named_and_nothing_else(
+    wholes: dict[str, bytes], tmp_path: Path, choice: st.DataObject
+) -> None:
+    suffix = choice.draw(st.sampled_from(sorted(wholes)))
+    content = bytearray(wholes[suffix])
+    for place in choice.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        content[place] = choice.draw(st.integers(0, 255))
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(bytes(content[: choice.draw(st.integers(0, len(content)))]))
+    try:
+        read = read_picture(path) if suffix in (".png", ".jpg") else load_recording(path)
+    except CaptureError as error:
+        assert str(path) in error.what and error.next_step
+    else:
+        assert read is not None
