@@ -32,12 +32,13 @@ from device.config import RuntimeName
 from device.errors import CaptureError, CaptureReason, InferenceError
 from device.frames import AudioBlock, VideoFrame
 from device.inference.bundle import Bundle, load_bundle
-from device.inference.decision import Decider, Decision, Evidence, SenseEvidence, SenseState, over_vocabulary
+from device.inference.decision import Decider, Decision, Evidence, SenseEvidence, over_vocabulary
 from device.inference.face_branch import crop_of_whole
 from device.inference.face_detector import BlazeFace
 from device.inference.fusion_head import Token, TokenHistory
 from device.inference.ports import BranchOutput, FaceBox, FaceDetector
 from device.inference.tflite import TFLiteRuntime
+from device.messages.label import SenseState
 from device.system.clock import SystemClock
 from device.unit.hearing import Hearing
 from device.unit.seeing import Seeing

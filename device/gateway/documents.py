@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from device.clock import TimeSource
-from device.messages.label import Sense
+from device.messages.label import SenseState
 from models.labels import AbstainReason, Emotion
 
 StateName = Literal["given", "abstained", "muted", "opted_out"]
@@ -34,8 +34,8 @@ class Shares(Document, frozen=True, kw_only=True):
 class Senses(Document, frozen=True, kw_only=True):
     """What each sense contributed to the window."""
 
-    speech: Sense
-    face: Sense
+    speech: SenseState
+    face: SenseState
 
 
 class LabelDocument(Document, frozen=True, kw_only=True):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from device.errors import InferenceError
 from device.inference.ports import BranchOutput, FaceBox
+from device.messages.label import SenseState
 from models.contract import FACE_CLASSES, SPEECH_CLASSES
 from models.labels import EMOTIONS, AbstainReason, Emotion
 
@@ -56,19 +56,6 @@ class DecisionParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     sharpness_min: Share = 0.0
     #: A second face counts when its area is at least this share of the largest face's.
     other_face_area: Share = 0.35
-
-
-class SenseState(StrEnum):
-    """What one sense contributes to a tick; everything but `present` says why it contributes nothing."""
-
-    PRESENT = "present"
-    OFF = "off"
-    FAILED = "failed"
-    WARMING_UP = "warming_up"
-    SILENT = "silent"
-    NO_FACE = "no_face"
-    SEVERAL_FACES = "several_faces"
-    LOW_QUALITY = "low_quality"
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,8 +36,11 @@ class LabelState(IntEnum):
     OPTED_OUT = 3
 
 
-class Sense(StrEnum):
-    """What a sense contributed to the window; its position is the code on the wire, new names are appended."""
+class SenseState(StrEnum):
+    """What a sense contributes to a window; everything but `present` says why it contributes nothing.
+
+    Its position is the code on the wire; new names are appended.
+    """
 
     PRESENT = "present"
     OFF = "off"
@@ -65,7 +68,7 @@ class _Key(IntEnum):
 
 
 _TIME_SOURCES: Final = tuple(TimeSource)
-_SENSES: Final = tuple(Sense)
+_SENSES: Final = tuple(SenseState)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,8 @@ class Label:
     confidence: int = 0
     share_speech: int = 0
     share_face: int = 0
-    speech: Sense = Sense.OFF
-    face: Sense = Sense.OFF
+    speech: SenseState = SenseState.OFF
+    face: SenseState = SenseState.OFF
     abstain_reason: AbstainReason | None = None
     bundle: str = ""
 

@@ -16,9 +16,10 @@ from device.features.nonlinear import contour_features
 from device.features.stream import FeatureStream
 from device.features.window import FeatureWindow
 from device.frames import AudioBlock
-from device.inference.decision import DecisionParameters, SenseEvidence, SenseState
+from device.inference.decision import DecisionParameters, SenseEvidence
 from device.inference.quality import speech_quality
 from device.inference.speech_branch import SpeechBranch
+from device.messages.label import SenseState
 from device.unit.stages import StageTimes
 
 #: The level is taken of so many milliseconds at a time.

@@ -10,9 +10,10 @@ from device.capture.ports import AudioSource, VideoSource
 from device.clock import Clock
 from device.frames import AudioBlock, VideoFrame
 from device.inference.bundle import Bundle
-from device.inference.decision import Decider, Decision, Evidence, SenseEvidence, SenseState
+from device.inference.decision import Decider, Decision, Evidence, SenseEvidence
 from device.inference.fusion_head import Token, TokenHistory
 from device.inference.ports import FaceDetector
+from device.messages.label import SenseState
 from device.unit.hearing import Hearing
 from device.unit.seeing import Seeing
 from device.unit.sense import Sense

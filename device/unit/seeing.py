@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.frames import VideoFrame
-from device.inference.decision import DecisionParameters, SenseEvidence, SenseState, choose_face
+from device.inference.decision import DecisionParameters, SenseEvidence, choose_face
 from device.inference.face_branch import FaceBranch, crop_of
 from device.inference.ports import FaceBox, FaceDetector
 from device.inference.quality import face_quality
+from device.messages.label import SenseState
 from device.unit.stages import StageTimes
 
 Crop = Callable[[VideoFrame, FaceBox], NDArray[np.float32]]

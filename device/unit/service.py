@@ -18,7 +18,7 @@ from device.errors import TransportError
 from device.inference.decision import Decision
 from device.line.actions import Action, Alert, Infer, Publish
 from device.line.unit import LineUnit
-from device.messages.label import PERMILLE, Label, LabelState, Sense
+from device.messages.label import PERMILLE, Label, LabelState
 from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
 from device.system.systemd import ServiceNotifier
 from device.unit.status import UnitStatus, status_payload
@@ -197,8 +197,8 @@ class UnitService:
             confidence=_permille(decision.confidence),
             share_speech=_permille(decision.share_speech),
             share_face=_permille(decision.share_face),
-            speech=Sense(decision.speech.value),
-            face=Sense(decision.face.value),
+            speech=decision.speech,
+            face=decision.face,
             abstain_reason=decision.reason,
             bundle=self._identity.bundle,
         )

@@ -20,7 +20,8 @@ from device.capture.recordings import read_sound
 from device.clock import Clock, TimeSource
 from device.errors import CaptureError, CaptureReason
 from device.frames import AudioBlock
-from device.inference.decision import Decider, Decision, DecisionParameters, SenseState
+from device.inference.decision import Decider, Decision, DecisionParameters
+from device.messages.label import SenseState
 from device.unit.pipeline import Pipeline
 from tests.capture.sound_server import SoundServer
 from tests.fakes.inference import FakeBundle, FakeDetector

@@ -22,7 +22,7 @@ from device.line.gateway import LineGateway
 from device.line.unit import LineUnit
 from device.messages import topics
 from device.messages.envelope import Signer
-from device.messages.label import Label, LabelState, Sense
+from device.messages.label import Label, LabelState, SenseState
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
 from device.messages.roster import Roster
 from device.publish.outbox import BoundedOutbox
@@ -126,7 +126,7 @@ class Desk:
                 self._do(self.machine.label(self._label(), self.clock.monotonic()))
 
     def _label(self) -> Label:
-        sense = Sense.PRESENT if self.feels else Sense.SILENT
+        sense = SenseState.PRESENT if self.feels else SenseState.SILENT
         return Label(
             window_end_ms=self.clock.wall_ms(),
             time_source=TimeSource.GATEWAY,

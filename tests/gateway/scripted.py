@@ -9,7 +9,7 @@ import msgspec
 from device.clock import TimeSource
 from device.gateway.board import Board
 from device.gateway.documents import AlertDocument, LabelDocument, Senses, Shares, StateName
-from device.messages.label import Sense
+from device.messages.label import SenseState
 from models.labels import AbstainReason, Emotion
 
 NOW_MS = 1_790_000_000_000
@@ -34,7 +34,7 @@ def a_label(
         abstain_reason=None if label else AbstainReason.LOW_CONFIDENCE,
         confidence=0.83 if label else 0.0,
         shares=Shares(speech=0.6, face=0.4) if label else Shares(speech=0.0, face=0.0),
-        senses=Senses(speech=Sense.PRESENT, face=Sense.PRESENT),
+        senses=Senses(speech=SenseState.PRESENT, face=SenseState.PRESENT),
         status="witnessed",
         witnesses=2,
         window_end_ms=NOW_MS - 84,

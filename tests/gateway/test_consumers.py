@@ -22,7 +22,7 @@ from device.gateway.consumers import (
 )
 from device.gateway.documents import ClassDocument, StateName, encode
 from device.line.actions import Alert, Deliver, Gap, Notice
-from device.messages.label import Label, LabelState, Sense
+from device.messages.label import Label, LabelState, SenseState
 from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
 from tests.gateway import schemas
 from tests.gateway.scripted import a_label
@@ -56,8 +56,8 @@ def given(emotion: Emotion = Emotion.FEAR) -> Label:
         confidence=834,
         share_speech=250,
         share_face=750,
-        speech=Sense.PRESENT,
-        face=Sense.PRESENT,
+        speech=SenseState.PRESENT,
+        face=SenseState.PRESENT,
         bundle="2026.11-1",
     )
 

@@ -17,11 +17,11 @@ from device.inference.decision import (
     DecisionParameters,
     Evidence,
     SenseEvidence,
-    SenseState,
     choose_face,
     over_vocabulary,
 )
 from device.inference.ports import BranchOutput, FaceBox
+from device.messages.label import SenseState
 from models.contract import EMBEDDING, FACE_CLASSES, SPEECH_CLASSES
 from models.labels import EMOTIONS, AbstainReason, Emotion
 

@@ -15,9 +15,10 @@ from device.capture.recordings import load_recording
 from device.capture.replay import Replay
 from device.config import RuntimeName
 from device.inference.bundle import Bundle, load_bundle
-from device.inference.decision import Decider, Decision, Evidence, SenseState
+from device.inference.decision import Decider, Decision, Evidence
 from device.inference.face_detector import BlazeFace
 from device.inference.tflite import TFLiteRuntime
+from device.messages.label import SenseState
 from device.unit.pipeline import Pipeline
 from models.contract import FACE_CLASSES, SPEECH_CLASSES
 from models.labels import EMOTIONS

@@ -10,7 +10,7 @@ import pytest
 
 from device.clock import TimeSource
 from device.messages import grant, label, link, roster
-from device.messages.label import LABEL_BYTES, LabelState, Sense
+from device.messages.label import LABEL_BYTES, LabelState, SenseState
 from device.messages.sealing import sealed_bytes
 from tools.bench.line import sizes
 
@@ -37,7 +37,7 @@ def test_the_fields_are_those_of_the_code(title: str, keys: type[IntEnum]) -> No
     [
         ("time_source", [source.value for source in TimeSource]),
         ("state", [state.name.lower() for state in LabelState]),
-        ("speech", [sense.value for sense in Sense]),
+        ("speech", [sense.value for sense in SenseState]),
     ],
 )
 def test_the_codes_are_those_of_the_code(field: str, names: list[str]) -> None:

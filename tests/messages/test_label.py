@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from device.clock import TimeSource
 from device.errors import RemoteMessageError, Verdict
-from device.inference.decision import SenseState
 from device.messages import cbor
-from device.messages.label import LABEL_BYTES, Label, LabelState, Sense, decode_label, encode_label
+from device.messages.label import LABEL_BYTES, Label, LabelState, SenseState, decode_label, encode_label
 from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
 
 PERMILLE = st.integers(min_value=0, max_value=1_000)
@@ -32,8 +31,8 @@ def labels(draw: st.DrawFn) -> Label:
         confidence=draw(PERMILLE),
         share_speech=draw(PERMILLE),
         share_face=draw(PERMILLE),
-        speech=draw(st.sampled_from(Sense)),
-        face=draw(st.sampled_from(Sense)),
+        speech=draw(st.sampled_from(SenseState)),
+        face=draw(st.sampled_from(SenseState)),
         bundle=draw(st.text(st.characters(codec="ascii"), max_size=16)),
     )
 
@@ -90,7 +89,3 @@ def test_a_muted_label_that_names_an_emotion_cannot_be_made() -> None:
 def test_no_field_can_hold_sound_pictures_or_embeddings() -> None:
     kinds = {type(getattr(PLAIN, field.name)) for field in fields(PLAIN)}
     assert all(issubclass(kind, (int, str, Enum, type(None))) for kind in kinds)
-
-
-def test_the_wire_speaks_of_senses_as_the_decision_does() -> None:
-    assert [sense.value for sense in Sense] == [state.value for state in SenseState]

@@ -54,7 +54,8 @@ def test_show_verifies_and_prints_room_and_policy(room: Path, capsys: pytest.Cap
 
 def test_show_refuses_a_roster_that_somebody_changed(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     roster = room / "authority" / "roster.cose"
-    roster.write_bytes(roster.read_bytes()[:-1] + b"\x00")
+    raw = roster.read_bytes()
+    roster.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     assert main(["show", str(room / "authority")]) == 2
     assert "roster.cose" in capsys.readouterr().err
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 from device.capture.recordings import Picture, Recording, Sound, load_recording
 from device.errors import InferenceError
-from device.inference.decision import DecisionParameters, SenseState
+from device.inference.decision import DecisionParameters
+from device.messages.label import SenseState
 from models.contract import FACE_CLASSES, SPEECH_CLASSES
 from models.labels import EMOTIONS, AbstainReason, Emotion
 from tests.fakes.capture import tone

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from device.errors import CaptureError
 from device.frames import AudioBlock
-from device.inference.decision import DecisionParameters, SenseEvidence, SenseState
+from device.inference.decision import DecisionParameters, SenseEvidence
+from device.messages.label import SenseState
 from device.unit.hearing import Hearing, levels_dbfs
 from device.unit.stages import StageTimes
 from tests.fakes.capture import tone

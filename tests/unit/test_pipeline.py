@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from device.capture.replay import Replay
 from device.errors import CaptureError, CaptureReason
-from device.inference.decision import Decider, Decision, DecisionParameters, SenseState
+from device.inference.decision import Decider, Decision, DecisionParameters
 from device.inference.ports import FaceBox
+from device.messages.label import SenseState
 from device.unit.pipeline import Pipeline
 from models.labels import AbstainReason, Emotion
 from tests.fakes.capture import FakeAudio, FakeVideo, gone, tone

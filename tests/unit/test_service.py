@@ -10,9 +10,10 @@ import pytest
 
 from device.clock import TimeSource
 from device.config import LineLimits
-from device.inference.decision import Decision, SenseState
+from device.inference.decision import Decision
 from device.line.unit import LineUnit
 from device.messages import topics
+from device.messages.label import SenseState
 from device.publish.outbox import BoundedOutbox
 from device.publish.ports import LastWill
 from device.system.systemd import ServiceNotifier

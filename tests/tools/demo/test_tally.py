@@ -8,7 +8,7 @@ import msgspec
 
 from device.clock import TimeSource
 from device.gateway.documents import AlertDocument, LabelDocument, Senses, Shares
-from device.messages.label import Sense
+from device.messages.label import SenseState
 from models.labels import AbstainReason, Emotion
 from tools.demo.tally import Tally, accuracy, quantile_ms
 
@@ -28,7 +28,7 @@ def label(unit: str = "a1", sequence: int = 1, **changes: Any) -> LabelDocument:
         abstain_reason=None,
         confidence=0.9,
         shares=Shares(speech=0.5, face=0.5),
-        senses=Senses(speech=Sense.PRESENT, face=Sense.PRESENT),
+        senses=Senses(speech=SenseState.PRESENT, face=SenseState.PRESENT),
         status="signed",
         witnesses=0,
         window_end_ms=1_000 * sequence,
