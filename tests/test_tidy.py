@@ -18,7 +18,7 @@ ONE_MODULE = {
     "tflite_runtime": {"device/inference/tflite.py"},
     "ai_edge_litert": {"device/inference/tflite.py"},
     "systemd": {"device/system/systemd.py"},
-    "paho": {"device/publish/mqtt.py", "device/gateway/mqtt.py"},
+    "paho": {"device/publish/mqtt.py"},
 }
 VAGUE = {"manager", "helper", "helpers", "data", "info", "process", "utils", "misc", "common"}
 LEFT_OVER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|MagicMock")

@@ -7,10 +7,11 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from device.config import load_unit
-from device.errors import MoodlineError
+from device.errors import CaptureError, MoodlineError
 from device.system.systemd import log_handler
 from device.unit.wiring import build
 
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Exit codes: 0 stopped on request, 2 refused to start.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/moodline/device.toml"), help="default: %(default)s")
-    parser.add_argument("--list-devices", action="store_true", help="print the names of microphones, then end")
+    parser.add_argument(
+        "--list-devices", action="store_true", help="print the names of microphones and cameras, then end"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         if options.list_devices:
-            return list_microphones()
+            return list_devices()
         service = build(load_unit(options.config))
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,12 +48,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def list_microphones() -> int:
-    """Print the stable names to put into device.toml."""
-    from device.capture.microphone import list_devices
+def list_devices() -> int:
+    """Print the stable names to put into device.toml; a sense that cannot be listed says why."""
+    from device.capture import camera, microphone
 
-    for device in list_devices():
-        print(device.name)
+    listing: dict[str, Callable[[], list[str]]] = {
+        "microphone": lambda: [device.name for device in microphone.list_devices()],
+        "camera": camera.list_cameras,
+    }
+    for sense, names in listing.items():
+        try:
+            found = names()
+        except CaptureError as error:
+            print(f"{sense}: {error}", file=sys.stderr)
+            continue
+        for name in found:
+            print(f"{sense}: {name}")
+        if not found:
+            print(f"{sense}: none found")
     return 0
 
 
