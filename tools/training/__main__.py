@@ -10,31 +10,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from device.errors import MoodlineError
+from tools.training.effort import FULL, SMOKE
 
 BUNDLE: Final = Path("models/bundle")
 BUILD: Final = Path("build/training")
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is done in one run. Hours are of two idle cores of a 2020s x86 server, one thread a stage."""
-
-    name: str
-    hours: float
-    speech_epochs: int
-    face_epochs: int
-    fusion_rounds: int
-    clips_of_each: int | None
-    pictures: int | None
-
-
-FULL: Final = Effort("full", 1.6, 60, 60, 12, None, None)
-SMOKE: Final = Effort("smoke", 0.04, 2, 1, 1, 2, 600)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

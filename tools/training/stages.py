@@ -12,9 +12,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tools.training import face, face_release, ferplus, fusion, fusion_release, speech, speech_release
-from tools.training.__main__ import FULL, Effort
 from tools.training.bundle import FaceRelease, origin, write_bundle
 from tools.training.bundle import face_release as read_face
+from tools.training.effort import FULL, Effort
 from tools.training.emodb import FIXED_TEST, FIXED_TRAIN, Clip, Split, leave_one_speaker_out, load_clips, speaker_split
 
 SEED: Final = 0
@@ -27,7 +27,7 @@ def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face:
     clips = _some(load_clips(data, expected=None if effort.clips_of_each else 535), effort.clips_of_each)
     pictures = _fewer(ferplus.load(data), effort.pictures)
     print(f"Training ({effort.name}) takes about {effort.hours:g} hours on two idle cores; finished stages are kept.")
-    recipe = speech.Recipe(epochs=effort.speech_epochs, copies=12 if effort is FULL else 2, seed=SEED)
+    recipe = speech.Recipe(epochs=effort.speech_epochs, copies=effort.speech_copies, seed=SEED)
     voice = speech_release.release(clips, recipe, _splits(clips, effort), build / "speech")
     sight = _face(data, pictures, effort, finished_face or build / "face", threads)
     head = fusion_release.release(
@@ -38,7 +38,7 @@ def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face:
         fusion.Recipe(rounds=effort.fusion_rounds, seed=SEED),
         build / "fusion",
     )
-    command = "python -m tools.training --data DIR" + ("" if effort is FULL else " --smoke")
+    command = "python -m tools.training --data DIR" + ("" if effort == FULL else " --smoke")
     manifest = write_bundle(bundle, voice, sight, head, origin(command, SEED))
     for metric in manifest.metrics:
         print(f"{metric.name}: {metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}] of {metric.items}")
@@ -47,7 +47,7 @@ def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face:
 
 def _splits(clips: Sequence[Clip], effort: Effort) -> list[Split]:
     """Leave one speaker out; for a trial run two halves of the speakers."""
-    if effort is FULL:
+    if effort.leave_one_out:
         return leave_one_speaker_out(clips)
     return [speaker_split(clips, FIXED_TRAIN, "first"), speaker_split(clips, FIXED_TEST, "second")]
 
