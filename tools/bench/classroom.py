@@ -30,7 +30,7 @@ def measure(*, seconds: float = 45.0) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         plan = DemoPlan(takes=takes, units=UNITS)
         report = run(
-            Options(Path(folder) / "room", plan, seconds=seconds, attack=False),
+            Options(Path(folder) / "room", plan, seconds=seconds),
             Console(quiet=True),
             threading.Event(),
         )

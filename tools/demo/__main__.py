@@ -45,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         report = run(
             Options(
                 folder=options.room,
-                plan=DemoPlan(takes=takes, units=options.units, web_port=options.web_port, intruder=True),
+                plan=DemoPlan(
+                    takes=takes, units=options.units, web_port=options.web_port, intruder=not options.no_attack
+                ),
                 seconds=options.seconds,
-                attack=not options.no_attack,
                 live=console.is_terminal and not options.plain,
             ),
             console,

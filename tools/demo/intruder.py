@@ -43,6 +43,14 @@ class Intruder:
         self._link = link
         self._heard: deque[tuple[bytes, Link]] = deque(maxlen=KEPT)
 
+    def start(self) -> None:
+        """Connect to the broker."""
+        self._link.start()
+
+    def stop(self) -> None:
+        """Leave."""
+        self._link.stop()
+
     def listen(self) -> None:
         """Take in what the line has said."""
         while (event := self._link.next_event(0.0)) is not None:

@@ -38,12 +38,11 @@ POLL_S: Final = 0.1
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. `seconds` None: until told to stop."""
+    """What to run. `seconds` None: until told to stop. An attack is staged when the plan admits an intruder."""
 
     folder: Path
     plan: DemoPlan
     seconds: float | None = None
-    attack: bool = True
     live: bool = False
 
 
@@ -81,7 +80,9 @@ def run(options: Options, console: Console, stop: threading.Event) -> Report:
     room = build(options.folder, plan)
     programs = Programs(room)
     reader = _link(room, READER, topics.labels(plan.room, "+", "+"), topics.alerts(plan.room))
-    intruder_link = _link(room, INTRUDER, topics.link(plan.room, plan.line, "+"))
+    intruder = None
+    if plan.intruder:
+        intruder = Intruder(room, _link(room, INTRUDER, topics.link(plan.room, plan.line, "+")))
     address = f"http://{plan.host}:{plan.web_port}/"
     console.print("· Starting mosquitto (mutual TLS), the gateway and the units", highlight=False)
     console.print(f"· The live page is at [bold]{address}[/bold]   (Ctrl-C ends)", highlight=False)
@@ -89,9 +90,10 @@ def run(options: Options, console: Console, stop: threading.Event) -> Report:
         programs.broker.start()
         reader.start()
         programs.start()
-        intruder_link.start()
+        if intruder is not None:
+            intruder.start()
         with View(console, address, live=options.live) as view:
-            session = _Session(room, programs, reader, Intruder(room, intruder_link), view)
+            session = _Session(room, programs, reader, intruder, view)
             session.watch(options, stop)
             resources = session.resources()
             programs.stop_units()
@@ -99,14 +101,17 @@ def run(options: Options, console: Console, stop: threading.Event) -> Report:
         return session.report(*resources)
     finally:
         reader.stop()
-        intruder_link.stop()
+        if intruder is not None:
+            intruder.stop()
         programs.stop()
 
 
 class _Session:
     """One run, from the first label to the last."""
 
-    def __init__(self, room: DemoRoom, programs: Programs, reader: MqttLink, intruder: Intruder, view: View) -> None:
+    def __init__(
+        self, room: DemoRoom, programs: Programs, reader: MqttLink, intruder: Intruder | None, view: View
+    ) -> None:
         self._room = room
         self._programs = programs
         self._reader = reader
@@ -119,16 +124,20 @@ class _Session:
         self._began_ms = time.time_ns() // 1_000_000
 
     def watch(self, options: Options, stop: threading.Event) -> None:
-        attack_at = min(ATTACK_LATEST_S, (options.seconds or float("inf")) * ATTACK_SHARE) if options.attack else None
+        attack_at = min(ATTACK_LATEST_S, (options.seconds or float("inf")) * ATTACK_SHARE)
         while not stop.is_set() and (options.seconds is None or self._elapsed() < options.seconds):
             self._read(POLL_S)
             self._programs.check()
-            self._intruder.listen()
-            if attack_at is not None and not self._attacks and self._elapsed() >= attack_at:
-                self._attacks = self._intruder.strike()
-                for attack in self._attacks:
-                    self._view.attack(f"The intruder at the broker sends a {attack.name} {attack.sentence}.")
+            if self._intruder is not None:
+                self._intruder.listen()
+                if not self._attacks and self._elapsed() >= attack_at:
+                    self._attack(self._intruder)
             self._view.refresh(self._tally, self._playing())
+
+    def _attack(self, intruder: Intruder) -> None:
+        self._attacks = intruder.strike()
+        for attack in self._attacks:
+            self._view.attack(f"The intruder at the broker sends a {attack.name} {attack.sentence}.")
 
     def settle(self) -> None:
         """Let the last labels arrive. That the units have left is no news any more."""
