@@ -116,6 +116,7 @@ class LineUnit:
         self._sequence = 0
         self._own: SignedLink | None = None
         self._labelled = False
+        self._labelled_at = 0.0
         self._too_late = False
         self._overflowing = False
 
@@ -156,6 +157,7 @@ class LineUnit:
         place = Place(self._roster.room, self._line, self._signer.key_id, self._session, self._sequence)
         dropped = self._outbox.push(Entry(self._session, self._sequence, self._sealer.seal(label, place)))
         self._labelled = True
+        self._labelled_at = now
         actions: list[Action] = []
         if dropped and not self._overflowing:
             actions += self._alerts.alert(
@@ -329,11 +331,15 @@ class LineUnit:
 
     def _due(self) -> float | None:
         """When we may append: our place behind the expected unit times the hop time-out, and not without the round's
-        label unless the round is about to end. None when it is not for us to append any more."""
+        label unless the round is about to end. None when it is not for us to append any more.
+
+        The time-out counts from our own label at the earliest: all units decide at once when the grant comes, so one
+        that has not signed before we have even decided is not late."""
         if self._state is not UnitState.WAITING or self._round is None or self._too_late:
             return None
         hop = self._limits.hop_timeout_ms / 1_000
-        turn = self._moved_at + self._places_behind(self._round) * hop
+        since = max(self._moved_at, self._labelled_at) if self._labelled else self._moved_at
+        turn = since + self._places_behind(self._round) * hop
         return turn if self._labelled else max(turn, self._closes_at() - 2 * hop)
 
     def _places_behind(self, view: OpenRound) -> int:

@@ -137,9 +137,17 @@ def test_a_unit_waits_one_hop_timeout_for_each_place_it_stands_behind() -> None:
     machine = unit("desk-3")
     grant_arrives(machine, FIRST, 0.0)
     assert machine.label(LABEL, 0.01) == []
-    assert machine.next_deadline() == pytest.approx(2 * HOP)
-    assert machine.tick(2 * HOP - 0.001) == []
-    assert len(published(machine.tick(2 * HOP))) == 1
+    assert machine.next_deadline() == pytest.approx(0.01 + 2 * HOP)
+    assert machine.tick(0.01 + 2 * HOP - 0.001) == []
+    assert len(published(machine.tick(0.01 + 2 * HOP))) == 1
+
+
+def test_a_unit_that_decides_slowly_does_not_take_the_others_for_late() -> None:
+    machine = unit("desk-2")
+    grant_arrives(machine, FIRST, 0.0)
+    decided = 3 * HOP
+    assert published(machine.label(LABEL, decided)) == []
+    assert len(published(machine.tick(decided + HOP))) == 1
 
 
 def test_a_verified_link_of_another_moves_the_turn_on() -> None:
@@ -164,7 +172,7 @@ def test_a_unit_that_comes_back_to_a_long_line_does_not_wait_for_those_who_are_a
     machine.connected(0.0)
     grant_arrives(machine, replace(FIRST, order=("desk-1", "desk-2")), 0.0)
     assert machine.label(LABEL, 0.01) == []
-    assert len(published(machine.tick(2 * HOP))) == 1
+    assert len(published(machine.tick(0.01 + 2 * HOP))) == 1
 
 
 def test_queued_grants_are_followed_and_bring_one_label_not_many() -> None:
