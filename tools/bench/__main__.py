@@ -17,6 +17,7 @@ from rich.table import Table
 from tools.bench.measurement import Measurement
 
 OUT: Final = Path("build/bench.json")
+FILE_COLUMNS: Final = 170
 
 
 def _front_end() -> list[Measurement]:
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="some parts only")
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file (default: %(default)s)")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
     rows: list[Measurement] = []
     for part in options.only:
         with console.status(f"Measuring {part} …"):

@@ -21,6 +21,8 @@ from tools.demo.room import Options, Report, run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TAKES = Path(__file__).resolve().parents[1] / "takes"
+#: Width of lines in a file or a pipe.
+FILE_COLUMNS = 120
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
     try:
         takes = sorted(path for path in options.takes.iterdir() if path.is_dir()) if options.takes.is_dir() else []
         report = run(
