@@ -24,7 +24,7 @@ class FusionShape:
     projection: int = 16
     lstm: int = 32
     attention: int = 16
-    dropout: float = 0.3
+    dropout: float = 0.6
 
 
 def build(shape: FusionShape | None = None, *, l2: float = 1e-3) -> tf.keras.Model:

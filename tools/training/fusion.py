@@ -34,13 +34,13 @@ class Recipe:
     """Everything that fixes a training run beside the tokens."""
 
     shape: fusion.FusionShape = field(default_factory=fusion.FusionShape)
-    rounds: int = 12
+    rounds: int = 5
     episodes_per_round: int = 6000
     batch: int = 64
     learning_rate: float = 2e-3
     l2: float = 1e-3
     #: Weight of the mean squared correction: the head leaves the pool only where that pays.
-    correction_penalty: float = 0.02
+    correction_penalty: float = 0.2
     label_smoothing: float = 0.05
     seed: int = 0
 
