@@ -91,7 +91,9 @@ def _metrics(
         ),
     }
     protocol = (
-        LOSO if len(splits) == len({clip.speaker for clip in corpus.clips}) else f"{len(splits)} folds of speakers"
+        LOSO
+        if len(splits) == len({clip.speaker for clip in corpus.clips})
+        else f"{len(splits)} folds of speakers, a trial run"
     )
 
     def row(name: str, figure: Figure, note: str = "") -> Metric:
