@@ -5,6 +5,7 @@ What this does not prove: microphones and cameras (see tests/capture), and speed
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -25,7 +26,12 @@ RUN_S = 25
 def start_demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tools.demo", "--plain", "--room", str(folder), "--web-port", str(free_port())]
     return subprocess.Popen(
-        [*command, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
     )
 
 
@@ -88,7 +94,7 @@ def test_interrupt_stops_every_program_and_still_sums_up(folder: Path) -> None:
     while len(programs_of(folder)) < 6 and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(6)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
     assert "Summary" in text

@@ -121,5 +121,7 @@ class Programs:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                # Ctrl-C in the terminal is for the demo, which then stops its programs in order.
+                process_group=0,
             )
         return Program(name, process, log)
