@@ -25,7 +25,7 @@ TAKES = REPOSITORY / "tools" / "takes"
 CLIP = REPOSITORY / "tests" / "clips" / "03a02Ta.wav"
 
 
-def refused(path: Path, reason: CaptureReason) -> CaptureError:
+def assert_refused(path: Path, reason: CaptureReason) -> CaptureError:
     with pytest.raises(CaptureError) as caught:
         load_recording(path)
     assert caught.value.reason is reason
@@ -63,29 +63,29 @@ def test_several_channels_are_averaged(tmp_path: Path) -> None:
 
 def test_corrupt_wav(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt nonsense")
-    refused(tmp_path / "broken.wav", CaptureReason.UNREADABLE)
+    assert_refused(tmp_path / "broken.wav", CaptureReason.UNREADABLE)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a sound at all"])
 def test_a_file_that_is_no_sound(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "empty.wav").write_bytes(content)
-    refused(tmp_path / "empty.wav", CaptureReason.UNREADABLE)
+    assert_refused(tmp_path / "empty.wav", CaptureReason.UNREADABLE)
 
 
 def test_zero_length_audio(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "zero.wav", np.zeros(0, np.int16), 16_000, subtype="PCM_16")
-    assert "no samples" in refused(tmp_path / "zero.wav", CaptureReason.UNREADABLE).what
+    assert "no samples" in assert_refused(tmp_path / "zero.wav", CaptureReason.UNREADABLE).what
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_samples_that_are_not_numbers(tmp_path: Path, value: float) -> None:
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, value, 0.2]), 16_000, subtype="FLOAT")
-    assert "not numbers" in refused(tmp_path / "nan.wav", CaptureReason.UNREADABLE).what
+    assert "not numbers" in assert_refused(tmp_path / "nan.wav", CaptureReason.UNREADABLE).what
 
 
 def test_wrong_sample_rate_says_how_to_convert(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "cd.wav", ramp(44_100), 44_100, subtype="PCM_16")
-    error = refused(tmp_path / "cd.wav", CaptureReason.WRONG_FORMAT)
+    error = assert_refused(tmp_path / "cd.wav", CaptureReason.WRONG_FORMAT)
     assert "44100 Hz" in error.what
     assert "sox cd.wav -r 16000" in error.next_step
 
@@ -101,7 +101,7 @@ def test_any_rate_is_resampled_on_request(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    refused(tmp_path / "nothing.wav", CaptureReason.NOT_FOUND)
+    assert_refused(tmp_path / "nothing.wav", CaptureReason.NOT_FOUND)
     with pytest.raises(CaptureError, match="no such recording"):
         recordings_in(tmp_path / "nothing")
 
@@ -215,7 +215,7 @@ def test_a_video_file_gives_sound_and_pictures(tmp_path: Path) -> None:
 
 def test_a_video_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"no film" * 100)
-    refused(tmp_path / "film.mp4", CaptureReason.UNREADABLE)
+    assert_refused(tmp_path / "film.mp4", CaptureReason.UNREADABLE)
 
 
 def test_a_video_without_pictures_or_sound_alone(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_recordings_that_are_too_long_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(recordings, "VIDEO_SECONDS_MAX", 1)
     soundfile.write(tmp_path / "long.wav", ramp(16_001), 16_000, subtype="PCM_16")
     for path in (tmp_path / "long.wav", film(tmp_path / "long.mp4")):
-        assert "longer than 1 s" in refused(path, CaptureReason.WRONG_FORMAT).what
+        assert "longer than 1 s" in assert_refused(path, CaptureReason.WRONG_FORMAT).what
 
 
 @pytest.fixture(scope="module")
