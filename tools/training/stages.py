@@ -22,10 +22,10 @@ SEED: Final = 0
 
 def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face: Path | None, threads: int) -> None:
     """Rebuild the bundle. Raises ConfigError, before anything long starts, when a corpus is missing."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     clips = _some(load_clips(data, expected=None if effort.clips_of_each else 535), effort.clips_of_each)
     pictures = _fewer(ferplus.load(data), effort.pictures)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     print(f"Training ({effort.name}) takes about {effort.hours:g} hours on two idle cores; finished stages are kept.")
     recipe = speech.Recipe(epochs=effort.speech_epochs, copies=effort.speech_copies, seed=SEED)
     voice = speech_release.release(clips, recipe, _splits(clips, effort), build / "speech")
