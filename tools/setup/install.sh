@@ -66,8 +66,9 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 say "Installing locked dependencies ($locks); the first time takes a few minutes"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-input)
-"${pip[@]}" --require-hashes -r "$locks"
-for lock in $bare; do "${pip[@]}" --require-hashes --no-deps -r "$lock"; done
+# A lock is complete, so nothing is resolved again: Bookworm's pip would try a newer release for a dependency with an
+# extra (coverage[toml]) and then refuse it, because the lock has no hash for it.
+for lock in $locks $bare; do "${pip[@]}" --require-hashes --no-deps -r "$lock"; done
 # Setuptools warns at every editable install; what it says matters only when it fails.
 "${pip[@]}" --no-deps --editable . 2>"$venv/install.log" || { cat "$venv/install.log" >&2; exit 1; }
 echo "$role $wanted" > "$stamp"
