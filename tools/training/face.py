@@ -20,7 +20,7 @@ from tqdm.keras import TqdmCallback
 
 from models.contract import FACE_CLASSES
 from models.networks import face
-from tools.training import ferplus
+from tools.training import face_teacher, ferplus
 from tools.training.face_pictures import augment, normalised, upscaled
 
 BUILD: Final = Path("build/training/face")
@@ -40,6 +40,10 @@ class Plan:
     heaviest: float = 3.0
     seed: int = 1
     threads: int = 2
+    #: Share of the earlier network's opinion in each target, beside the votes; 0 without a teacher.
+    teacher_share: float = 0.0
+    #: Multiply in bfloat16 (weights and sums stay float32): half the time on processors that have it.
+    half: bool = False
 
 
 def picture_weights(shares: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
@@ -50,10 +54,15 @@ def picture_weights(shares: NDArray[np.float32], plan: Plan) -> NDArray[np.float
     return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
-def _training_batches(pictures: ferplus.Pictures, plan: Plan) -> tf.data.Dataset:
+def _training_batches(
+    pictures: ferplus.Pictures, plan: Plan, opinions: NDArray[np.float32] | None = None
+) -> tf.data.Dataset:
     shares, kept = ferplus.targets(pictures.votes)
     weights = picture_weights(shares[kept], plan)
-    batches = tf.data.Dataset.from_tensor_slices((pictures.pixels[kept][..., None], shares[kept], weights))
+    targets = shares[kept]
+    if opinions is not None:
+        targets = (1 - plan.teacher_share) * targets + plan.teacher_share * opinions[kept]
+    batches = tf.data.Dataset.from_tensor_slices((pictures.pixels[kept][..., None], targets, weights))
     batches = batches.shuffle(int(kept.sum()), seed=plan.seed).batch(
         min(plan.batch, int(kept.sum())), drop_remainder=True
     )
@@ -91,7 +100,8 @@ def _compiled(network: tf.keras.Model, plan: Plan, steps: int) -> tf.keras.Model
     )
     optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, use_ema=True, ema_momentum=plan.average)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    trained = tf.keras.Model(network.input, network.get_layer("logits").output)
+    logits = tf.keras.layers.Activation("linear", dtype="float32")(network.get_layer("logits").output)
+    trained = tf.keras.Model(network.input, logits)
     trained.compile(
         optimizer,
         loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -108,18 +118,34 @@ def _settle_normalisation(network: tf.keras.Model, batches: tf.data.Dataset, ste
         network(pictures, training=True)
 
 
-def train(
-    pictures: ferplus.FerPlus, plan: Plan, folder: Path, *, shape: face.FaceShape | None = None, quiet: bool = False
-) -> tf.keras.Model:
-    """Train, or continue in `folder`, and leave the averaged network there as final.keras.
+def _built(shape: face.FaceShape | None, *, half: bool) -> tf.keras.Model:
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if half else "float32")
+    try:
+        return face.build(shape)
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
 
-    Also left: plan.json, journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
+
+def train(
+    pictures: ferplus.FerPlus,
+    plan: Plan,
+    folder: Path,
+    *,
+    opinions: NDArray[np.float32] | None = None,
+    shape: face.FaceShape | None = None,
+    quiet: bool = False,
+) -> tf.keras.Model:
+    """Train, or continue in `folder`, and leave the averaged network there as final.keras, in float32.
+
+    `opinions` are a teacher's probabilities of all training pictures (`face_teacher`). Also left: plan.json,
+    journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     tf.keras.utils.set_random_seed(plan.seed)
-    network = face.build(shape)
-    batches = _training_batches(pictures.training, plan)
+    network = _built(shape, half=plan.half)
+    batches = _training_batches(pictures.training, plan, opinions)
     trained = _compiled(network, plan, len(batches))
     watching: list[tf.keras.callbacks.Callback] = [
         tf.keras.callbacks.BackupAndRestore(str(folder / "checkpoint"), delete_checkpoint=False),
@@ -128,6 +154,10 @@ def train(
     if not quiet:
         watching.append(TqdmCallback(epochs=plan.epochs, verbose=0))
     trained.fit(batches, epochs=plan.epochs, validation_data=_watched(pictures.held_out), callbacks=watching, verbose=0)
+    if plan.half:
+        averaged = network.get_weights()
+        network = _built(shape, half=False)
+        network.set_weights(averaged)
     _settle_normalisation(network, batches, 200)
     network.save(folder / "final.keras")
     return network
@@ -140,11 +170,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--build", type=Path, default=BUILD, help="where checkpoints and the network go")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
     parser.add_argument("--threads", type=int, default=Plan.threads)
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--half", action="store_true", help="multiply in bfloat16")
+    parser.add_argument("--teacher", type=Path, help="a released bundle whose face branch gives a second opinion")
+    parser.add_argument("--teacher-share", type=float, default=0.5, help="how much that opinion counts beside the votes")
     chosen = parser.parse_args(arguments)
     pictures = ferplus.load(chosen.data)
     tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    train(pictures, Plan(epochs=chosen.epochs, threads=chosen.threads), chosen.build)
+    opinions = None
+    if chosen.teacher is not None:
+        opinions = face_teacher.opinions(chosen.teacher, pictures.training.pixels, chosen.build / "teacher.npy")
+    plan = Plan(
+        epochs=chosen.epochs,
+        threads=chosen.threads,
+        seed=chosen.seed,
+        half=chosen.half,
+        teacher_share=0.0 if opinions is None else chosen.teacher_share,
+    )
+    train(pictures, plan, chosen.build, opinions=opinions)
 
 
 if __name__ == "__main__":

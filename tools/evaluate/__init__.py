@@ -1,0 +1,1 @@
+"""Measures every system on the same clips, with the protocol printed beside each number."""
