@@ -47,6 +47,17 @@ def read_samples(clip: Clip) -> NDArray[np.int16]:
     return np.asarray(samples, np.int16)
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises ConfigError when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}).", next_step="Check the file and its permissions."
+        ) from error
+
+
 def set_digest(clips: Sequence[Clip]) -> str:
     """SHA-256, in hexadecimal, of the names and digests of all clips: names a training set in a manifest."""
     lines = "".join(f"{clip.digest}  {clip.name}\n" for clip in sorted(clips, key=lambda clip: clip.name))
