@@ -1,7 +1,7 @@
 """nEMO (Christop, LREC-COLING 2024): Polish acted sentences, seven of the nine speakers.
 
-`data.tsv` has a row a clip. The other two speakers are no training data: a strange voice of this corpus must stay strange,
-so they are left out when they are there.
+`data.tsv` has a row a clip. The other two speakers are no training data: a strange voice of this corpus must stay
+strange. They are left out when they are there.
 """
 
 from __future__ import annotations
