@@ -1,0 +1,312 @@
+"""Who takes part when the running line is measured: units that speak recorded labels, and a party without the key.
+
+A `Speaker` is a unit's real line (`LineUnit`, outbox, signing key, MQTT over mutual TLS) whose senses are a recorded
+list of answers. The `Outsider` holds the demo room's intruder certificate: as a dishonest broker it hears every link
+and writes to every unit's topic. Nobody here opens anything while labels are under way, so that it costs them no time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from device.config import UnitConfig
+from device.errors import RemoteMessageError, TransportError, Verdict
+from device.line.actions import Action, Infer, Publish
+from device.line.unit import LineUnit
+from device.messages import topics
+from device.messages.envelope import ContentType, open_envelope
+from device.messages.label import PERMILLE, Label, LabelState
+from device.messages.link import Link, decode_link
+from device.messages.sealing import Opener, Place
+from device.publish.mqtt import MqttLink
+from device.publish.outbox import BoundedOutbox
+from device.publish.ports import Connected, Disconnected, Event, Received
+from device.publish.ports import Link as BrokerLink
+from device.system.clock import SystemClock
+from device.system.storage import SESSION_FILE, SessionCounter
+from device.trust import load_signer, load_trusted
+from models.labels import AbstainReason, Emotion
+from tools.attacks import forge_link
+
+LOG: Final = logging.getLogger(__name__)
+POLL_S: Final = 0.05
+#: A replayed link is at least so many rounds old, as in the demo's staged attack.
+OLD_ROUNDS: Final = 3
+#: Few enough that even one unit's oldest is of a round that the gateway remembers.
+LINKS_KEPT: Final = 40
+BUNDLE: Final = "recorded"
+
+#: (unit, session, sequence): a label's name for ever.
+LabelName = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A recorded decision beside the truth; `decided` is None, and `reason` set, where the box abstained."""
+
+    true: Emotion
+    decided: Emotion | None
+    confidence: float = 0.0
+    reason: AbstainReason | None = None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A label as its unit made it; `made_ms` in milliseconds since 1970."""
+
+    answer: Answer
+    made_ms: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a unit speaks, between two moments in monotonic seconds.
+
+    With `every_rounds` it speaks when the grant of each so-manieth round comes, as a box does; else by its own clock.
+    """
+
+    rate_hz: float
+    begins: float
+    ends: float
+    every_rounds: int | None = None
+
+
+def every_rounds(rate_hz: float, round_period_ms: int) -> int | None:
+    """In each how-manieth round a unit of that rate speaks; None when the rounds do not give the rate."""
+    rounds = 1_000 / (rate_hz * round_period_ms)
+    whole = round(rounds)
+    return whole if whole >= 1 and abs(rounds - whole) < 1e-9 else None
+
+
+class Speaker:
+    """One unit's line in a thread of its own. `place`, 0..1, shifts its own clock against those of other units."""
+
+    def __init__(self, config: UnitConfig, answers: Sequence[Answer], place: float) -> None:
+        """Raises ConfigError or StorageError naming the file of the box."""
+        assert answers
+        self.unit = config.unit
+        self.sent: dict[LabelName, Sent] = {}
+        self.published_ms: dict[LabelName, int] = {}
+        self.heard: list[bytes] = []
+        self._clock = SystemClock()
+        self._answers = answers
+        self._place = place
+        self._room, self._line = config.room, config.line
+        roster = load_trusted(config.trust, config.room, self._clock).roster
+        keys = {unit.unit: unit.key for unit in roster.units_of(config.line)}
+        signer = load_signer(config.trust, config.unit, keys.get(config.unit))
+        self._session = SessionCounter(config.state / SESSION_FILE).raise_()
+        self._machine = LineUnit(
+            roster=roster,
+            line=config.line,
+            session=self._session,
+            signer=signer,
+            outbox=BoundedOutbox(config.limits.backlog_entries),
+            limits=config.limits,
+        )
+        self._link = MqttLink(
+            config.unit,
+            config.broker,
+            config.trust,
+            subscriptions=(topics.grant(config.room, config.line), topics.link(config.room, config.line, "+")),
+            subscription_qos=0,
+            message_bytes=config.limits.message_bytes,
+        )
+        self._pace: Pace | None = None
+        self._spoken = 0
+        self._sequence = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"line {config.unit}", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the line's thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether no label of its own clock is due any more."""
+        return self._due() is None
+
+    def start(self) -> None:
+        """Connect and follow the line; nothing is said before `speak`."""
+        self._link.start()
+        self._thread.start()
+
+    def speak(self, pace: Pace) -> None:
+        """Say labels at that pace. The pace before must have ended."""
+        self._spoken = 0
+        self._pace = pace
+
+    def stop(self) -> None:
+        """Leave; may be called twice, and before `start`."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._link.stop()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            now = self._clock.monotonic()
+            moments = (now + POLL_S, self._machine.next_deadline(), self._due())
+            event = self._link.next_event(max(min(m for m in moments if m is not None) - now, 0.0))
+            if event is not None:
+                self._handle(event)
+            self._carry_out(self._machine.tick(self._clock.monotonic()))
+            while (due := self._due()) is not None and due <= self._clock.monotonic():
+                self._say()
+
+    def _due(self) -> float | None:
+        """When the own clock wants the next label, in monotonic seconds."""
+        pace = self._pace
+        if pace is None or pace.every_rounds is not None:
+            return None
+        due = pace.begins + (self._spoken + self._place) / pace.rate_hz
+        return due if due < pace.ends else None
+
+    def _handle(self, event: Event) -> None:
+        now = self._clock.monotonic()
+        match event:
+            case Connected():
+                self._carry_out(self._machine.connected(now))
+            case Disconnected():
+                self._carry_out(self._machine.disconnected(now))
+            case Received(topic, payload, _):
+                if topic.startswith(topics.link(self._room, self._line, "")):
+                    self.heard.append(payload)
+                self._carry_out(self._machine.received(topic, payload, now))
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Publish(topic, payload, qos, retain):
+                    try:
+                        self._link.publish(topic, payload, qos=qos, retain=retain)
+                    except TransportError as error:
+                        LOG.info("%s", error)
+                    else:
+                        self._note_published(payload)
+                case Infer(number, _):
+                    if self._is_of_this_round(number):
+                        self._say()
+                case _:
+                    LOG.info("%s: %s", self.unit, action)
+
+    def _is_of_this_round(self, number: int) -> bool:
+        pace, now = self._pace, self._clock.monotonic()
+        if pace is None or pace.every_rounds is None or not pace.begins <= now < pace.ends:
+            return False
+        return number % pace.every_rounds == 0
+
+    def _note_published(self, raw: bytes) -> None:
+        now_ms = self._clock.wall_ms()
+        for entry in read_link(raw).entries:
+            self.published_ms.setdefault((self.unit, entry.session, entry.sequence), now_ms)
+
+    def _say(self) -> None:
+        answer = self._answers[(self._sequence + int(self._place * len(self._answers))) % len(self._answers)]
+        self._sequence += 1
+        label = Label(
+            window_end_ms=self._clock.wall_ms(),
+            time_source=self._clock.time_source(),
+            state=LabelState.ABSTAINED if answer.decided is None else LabelState.GIVEN,
+            emotion=answer.decided,
+            confidence=round(answer.confidence * PERMILLE),
+            abstain_reason=answer.reason,
+            bundle=BUNDLE,
+        )
+        self.sent[self.unit, self._session, self._sequence] = Sent(answer, label.window_end_ms)
+        self._spoken += 1
+        self._carry_out(self._machine.label(label, self._clock.monotonic()))
+
+
+class Outsider:
+    """Hears every link, and sends forged and old ones in the units' names."""
+
+    def __init__(self, link: BrokerLink) -> None:
+        self.heard: list[bytes] = []
+        self.forged: list[bytes] = []
+        self.replayed: list[bytes] = []
+        self.units: set[str] = set()
+        self._link = link
+        self._known: set[bytes] = set()
+        self._newest: deque[tuple[str, bytes, Link]] = deque(maxlen=LINKS_KEPT)
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough was heard to strike."""
+        return bool(self._newest) and self._newest[-1][2].round - self._newest[0][2].round >= OLD_ROUNDS
+
+    def listen(self) -> None:
+        """Take in what the line has said; what comes back of our own messages is left alone."""
+        while (event := self._link.next_event(0.0)) is not None:
+            if isinstance(event, Received) and event.payload not in self._known:
+                self._known.add(event.payload)
+                self.heard.append(event.payload)
+                self._newest.append((event.topic, event.payload, read_link(event.payload)))
+                self.units.add(self._newest[-1][2].unit)
+
+    def strike(self) -> None:
+        """Send one forged link and one old one; nothing while too little was heard. Raises TransportError."""
+        if not self.ready:
+            return
+        topic, raw, _ = self._newest[-1]
+        old_topic, old_raw, _ = self._newest[0]
+        forged = forge_link(raw)
+        self._known.add(forged)
+        self._link.publish(topic, forged, qos=1, retain=False)
+        self.forged.append(forged)
+        self._link.publish(old_topic, old_raw, qos=1, retain=False)
+        self.replayed.append(old_raw)
+
+
+def read_link(raw: bytes) -> Link:
+    """A link without a look at its signature. Raises RemoteMessageError when `raw` is none."""
+    return decode_link(open_envelope(raw, wanted=ContentType.LINK))
+
+
+def sealed_entries(links: Iterable[bytes]) -> dict[Place, bytes]:
+    """Every sealed label in these links, once."""
+    return {
+        Place(link.room, link.line, link.unit, entry.session, entry.sequence): entry.sealed
+        for link in map(read_link, links)
+        for entry in link.entries
+    }
+
+
+def openers_of(key: Ed25519PrivateKey) -> list[Opener]:
+    """What a unit's only secret, its Ed25519 key, can be turned into for opening.
+
+    The seed as an X25519 key, and the X25519 key on the same scalar: the first half of SHA-512(seed), RFC 8032
+    section 5.1.5, which RFC 7748 clamps in the same way.
+    """
+    seed = key.private_bytes_raw()
+    return [Opener(X25519PrivateKey.from_private_bytes(k)) for k in (seed, hashlib.sha512(seed).digest()[:32])]
+
+
+def random_opener() -> Opener:
+    """With a key that nobody has."""
+    return Opener(X25519PrivateKey.generate())
+
+
+def try_to_open(sealed: Mapping[Place, bytes], openers: Sequence[Opener]) -> tuple[int, int]:
+    """(attempts, how many gave a plaintext): every key on every sealed label. A plaintext that is no label counts."""
+    readable = 0
+    for place, entry in sealed.items():
+        for opener in openers:
+            try:
+                opener.open(entry, place)
+            except RemoteMessageError as error:
+                readable += error.verdict is not Verdict.NOT_OPENABLE
+            else:
+                readable += 1
+    return len(sealed) * len(openers), readable
