@@ -1,11 +1,11 @@
-# make run · test · check · format · bench · train · vectors · lock      `make help` says what each does.
+# make run · test · check · format · bench · train · evaluate · report · vectors · lock      `make help` says what each does.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
 
-.PHONY: help run test check format bench hardware-check train vectors lock demo-environment development-environment
+.PHONY: help run test check format bench hardware-check train evaluate report vectors lock demo-environment development-environment
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,6 +40,14 @@ hardware-check: development-environment ## On a real box: try MICROPHONE=name an
 
 train: development-environment ## Rebuild models/bundle (DATA=folder; ARGS=--smoke for a quick try)
 	@$(PY) -m tools.training --data "$(DATA)" $(ARGS)
+
+evaluate: development-environment ## Train and test every system, then report (DATA=folder; ARGS="--systems svm --protocols loso")
+	@$(PY) -m tools.evaluate run --data "$(DATA)" $(ARGS)
+	@$(PY) -m tools.evaluate collect $(filter --smoke,$(ARGS))
+	@$(PY) -m tools.evaluate report $(filter --smoke,$(ARGS))
+
+report: development-environment ## Rebuild docs/evaluation from the released predictions: no data, no training
+	@$(PY) -m tools.evaluate report
 
 vectors: development-environment ## Rebuild the protocol vectors; fails if they differ from the committed ones
 	@$(PY) -m tools.vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,16 @@ def negative_log_likelihood(logits: Logits, labels: Labels, temperature: float =
 def calibration_error(logits: Logits, labels: Labels, temperature: float = 1.0, *, bins: int = 10) -> float:
     """Expected calibration error with bins of equal numbers of items (Nixon et al. 2019, adaptive ECE)."""
     probabilities = np.exp(log_softmax(logits, temperature))
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    groups = np.array_split(np.argsort(confidence), min(bins, len(labels)))
-    gaps = [len(rows) * abs(float(confidence[rows].mean()) - float(right[rows].mean())) for rows in groups]
-    return sum(gaps) / len(labels)
+    return confidence_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins=bins)
+
+
+def confidence_error(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_], *, bins: int = 10) -> float:
+    """As `calibration_error`, from each answer's confidence (n,) and whether it is right (n,)."""
+    order = np.argsort(confidence)
+    sizes = [len(rows) for rows in np.array_split(order, min(bins, len(order)))]
+    starts = np.cumsum([0, *sizes[:-1]])
+    gaps = np.add.reduceat(confidence[order].astype(np.float64) - right[order], starts)
+    return float(np.abs(gaps).sum() / len(order))
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
