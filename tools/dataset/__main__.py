@@ -94,6 +94,8 @@ def record(asked: argparse.Namespace) -> int:
     opened = open_sources(Capture(microphone=asked.microphone, camera=asked.camera), clock)
     assert opened.audio is not None, "there is a microphone"
     write_manifest(manifest)
+    for session in plan:
+        print(f"A session of {session.seconds / 60:.1f} min begins in {session.starts_s / 60:.1f} min.")
     after = recording.run_sessions(manifest, facts, plan, (opened.audio, opened.video), clock, time.sleep)
     print(f"{len(after.items) - len(manifest.items)} takes recorded; the database has {len(after.items)} items.")
     return 0
