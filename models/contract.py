@@ -56,7 +56,7 @@ TICKS_PER_SECOND: Final = 2
 TOKENS: Final = 10
 
 #: Classes that a branch has training data for, in vocabulary order.
-SPEECH_CLASSES: Final[tuple[Emotion, ...]] = tuple(e for e in EMOTIONS if e is not Emotion.SURPRISE)
+SPEECH_CLASSES: Final[tuple[Emotion, ...]] = EMOTIONS
 FACE_CLASSES: Final[tuple[Emotion, ...]] = tuple(e for e in EMOTIONS if e is not Emotion.BOREDOM)
 
 #: Scalars in 0..1 that say how far a token's evidence can be trusted.

@@ -54,6 +54,18 @@ def reverberate(samples: Samples, rt60_s: float, wet: float, generator: np.rando
     return changed * (_rms(samples) / max(_rms(changed), 1e-9))
 
 
+def add_babble(samples: Samples, snr_db: float, generator: np.random.Generator) -> Samples:
+    """Five voices talking at once behind the clip, made of the clip itself (other speeds, mostly backwards), so that no
+    other recording gets into a copy."""
+    crowd = np.zeros(len(samples))
+    for _ in range(5):
+        voice = change_speed(samples, int(generator.choice([80, 90, 110, 125])))
+        if generator.random() < 0.7:
+            voice = voice[::-1]
+        crowd += np.resize(np.roll(voice, int(generator.integers(len(voice)))), len(samples))
+    return samples + crowd * (_rms(samples) / max(_rms(crowd), 1e-9)) * float(10 ** (-snr_db / 20))
+
+
 def add_pause(samples: Samples, before_s: float, after_s: float) -> Samples:
     """Silence around the speech; put noise on afterwards, so that the pause is not digital silence."""
     return np.pad(samples, (int(before_s * SAMPLE_RATE_HZ), int(after_s * SAMPLE_RATE_HZ)))
@@ -61,16 +73,18 @@ def add_pause(samples: Samples, before_s: float, after_s: float) -> Samples:
 
 def random_copy(samples: NDArray[np.int16], generator: np.random.Generator) -> NDArray[np.int16]:
     """One augmented copy, int16, cut at full scale."""
-    changed = change_speed(samples.astype(np.float64), int(generator.choice([90, 100, 110])))
+    changed = change_speed(samples.astype(np.float64), int(generator.choice([88, 92, 96, 100, 104, 108, 112])))
     if generator.random() < 0.5:
-        changed = tilt(changed, generator.uniform(-0.3, 0.3))
+        changed = tilt(changed, generator.uniform(-0.4, 0.4))
     if generator.random() < 0.3:
-        changed = reverberate(changed, generator.uniform(0.2, 0.6), generator.uniform(0.1, 0.7), generator)
+        changed = reverberate(changed, generator.uniform(0.2, 0.8), generator.uniform(0.1, 0.8), generator)
     if generator.random() < 0.5:
         changed = add_pause(changed, generator.uniform(0, 0.5), generator.uniform(0, 1.2))
+    if generator.random() < 0.12:
+        changed = add_babble(changed, generator.uniform(5, 25), generator)
     low = generator.random() < 0.2
     changed = add_noise(changed, generator.uniform(5, 20) if low else generator.uniform(20, 50), generator)
-    changed = change_level(changed, generator.uniform(-6, 6))
+    changed = change_level(changed, generator.uniform(-8, 8))
     return np.clip(np.rint(changed), -32768, 32767).astype(np.int16)
 
 

@@ -1,4 +1,4 @@
-"""EMO-DB clips to feature windows: clean ones to test on, augmented ones to train on. Computed once and cached.
+"""Clips to feature windows: clean ones to test on, augmented ones to train on. Computed once and cached.
 
 Every augmented copy is made from its own clip alone (seeded by the clip's name), so that a copy can never carry
 anything of a test clip to the training side.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +30,8 @@ from models.contract import (
     WINDOW_FRAMES,
     feature_set_digest,
 )
+from tools.dataset.clips import Clip, read_samples, set_digest
 from tools.training.augment import random_copy
-from tools.training.emodb import Clip, read_samples, set_digest
 
 #: Windows of a clip on the test side: its first and its last 5.12 s (the same ones for a clip that is shorter).
 TEST_WINDOWS: Final = 2
@@ -74,19 +77,30 @@ def _cached(clips: Sequence[Clip], cache: Path, count: int, *, augmented: bool) 
 def _compute(clips: Sequence[Clip], count: int, *, augmented: bool) -> Windows:
     frames = np.empty((len(clips), count, WINDOW_FRAMES, len(CHANNELS)), np.float16)
     contours = np.empty((len(clips), count, len(CONTOUR_FEATURES)), np.float32)
-    for row, clip in enumerate(tqdm(clips, desc="training windows" if augmented else "test windows", unit="clip")):
-        for place, window in enumerate(_of_clip(clip, count, augmented=augmented)):
-            frames[row, place] = window
-            contours[row, place] = contour_features(window)
+    # Fresh processes, not forks: TensorFlow's threads do not survive a fork.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        results = pool.map(partial(_of_clip, count=count, augmented=augmented), clips, chunksize=8)
+        what = "training windows" if augmented else "test windows"
+        for row, windows in enumerate(tqdm(results, total=len(clips), desc=what, unit="clip")):
+            frames[row], contours[row] = windows.frames, windows.contours
     return Windows(frames, contours)
 
 
-def _of_clip(clip: Clip, count: int, *, augmented: bool) -> list[NDArray[np.float32]]:
+def _of_clip(clip: Clip, count: int, *, augmented: bool) -> Windows:
+    """The windows of one clip, without the clips' axis."""
     samples = read_samples(clip)
-    if not augmented:
-        frames = frames_of(samples, SAMPLE_RATE_HZ)
-        return [repeat_padded(frames[:WINDOW_FRAMES]), repeat_padded(frames)]
-    generator = np.random.default_rng(zlib.crc32(clip.name.encode()))
+    windows = _augmented(clip.name, samples, count) if augmented else test_windows(samples)
+    return Windows(np.array(windows, np.float16), np.array([contour_features(w) for w in windows], np.float32))
+
+
+def test_windows(samples: NDArray[np.int16]) -> list[NDArray[np.float32]]:
+    """The two windows that a clip is tested on, (512, 34) each."""
+    frames = frames_of(samples, SAMPLE_RATE_HZ)
+    return [repeat_padded(frames[:WINDOW_FRAMES]), repeat_padded(frames)]
+
+
+def _augmented(name: str, samples: NDArray[np.int16], count: int) -> list[NDArray[np.float32]]:
+    generator = np.random.default_rng(zlib.crc32(name.encode()))
     windows = []
     for copy in range(count):
         changed = random_copy(samples, generator) if copy else samples
