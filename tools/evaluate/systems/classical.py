@@ -72,7 +72,7 @@ class Setting:
 Make = Callable[[Setting], Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class FeatureSystem:
     """A machine on the functionals' 286 numbers (272 without the contours' nonlinear features).
 
@@ -206,4 +206,4 @@ _ALL: Final = (
 
 def system(name: str) -> FeatureSystem:
     """The system of that name; KeyError when there is none."""
-    return {one.name: one for one in _ALL}[name]
+    return replace({one.name: one for one in _ALL}[name])

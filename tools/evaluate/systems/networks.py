@@ -67,7 +67,7 @@ DROPOUTS: Final = (0.1, 0.3, 0.5)
 EPOCHS: Final = {"cnn": 40, "bilstm": 20, "cnn_bilstm": 25, "cnn_bilstm_attention": 25}
 
 
-@dataclass(frozen=True)
+@dataclass
 class NetworkSystem:
     """A network with the recipes that the inner split chooses from; a single recipe needs no choice.
 
