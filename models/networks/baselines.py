@@ -2,7 +2,7 @@
 
 All see the same normalised windows (n, 512, 34) and answer seven logits. The BiLSTM sees eight frames in a row as one
 step, 64 steps of 272 numbers: 512 steps would take eight times as long for 5.12 s of slowly changing channels. In the
-CNN-BiLSTMs the convolutions bring the window down to 64 steps.
+CNN-BiLSTMs the convolutions bring the window down to 32 steps.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class BaselineShape:
 
 
 def cnn(shape: BaselineShape) -> tf.keras.Model:
-    """Three strided convolutions, then the mean and the maximum over time."""
+    """Three convolutions, two of them strided, then the mean and the maximum over time."""
     frames = _frames()
-    x = _convolution(_front_end(frames, shape), shape.filters[2], 3, 2)
+    x = _convolution(_front_end(frames, shape), shape.filters[2], 3, 1)
     pooled = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)])
     return _answering(frames, pooled, shape, "cnn")
 
@@ -85,9 +85,9 @@ def _convolution(x: tf.Tensor, filters: int, kernel: int, stride: int) -> tf.Ten
 
 
 def _front_end(frames: tf.Tensor, shape: BaselineShape) -> tf.Tensor:
-    """512 frames to 64 steps of `filters[1]` numbers."""
+    """512 frames to 32 steps of `filters[1]` numbers."""
     x = _convolution(frames, shape.filters[0], 5, 4)
-    return layers.SpatialDropout1D(shape.dropout / 3)(_convolution(x, shape.filters[1], 5, 2))
+    return layers.SpatialDropout1D(shape.dropout / 3)(_convolution(x, shape.filters[1], 5, 4))
 
 
 def _both_ways(steps: tf.Tensor, shape: BaselineShape) -> tf.Tensor:

@@ -162,9 +162,10 @@ def run_sessions(
     `facts` is an item with all that is known beforehand. Raises CaptureError, ConfigError or StorageError; what was
     recorded until then is kept.
     """
-    for source in filter(None, sources):  # a device that is not there is told now, not when the first session begins
-        source.start()
-        source.stop()
+    for source in sources:  # a device that is not there is told now, not when the first session begins
+        if source is not None:
+            source.start()
+            source.stop()
     began = clock.monotonic()
     for number, session in enumerate(plan, start=1):
         wait(max(began + session.starts_s - clock.monotonic(), 0.0))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tools.evaluate import metrics
-from tools.evaluate.ladder import in_order, ladder
+from tools.evaluate.ladder import in_order, ladder, shown
 from tools.evaluate.metrics import TableStatistic
 from tools.evaluate.predictions import Row
 from tools.evaluate.results import CLASSES, OBSERVED, Evidence, answers_of_row
@@ -38,9 +38,6 @@ STYLE: Final[dict[str, Any]] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-#: Systems in one figure; further ones are in the tables.
-_SYSTEMS_MAX: Final = 12
-
 Curves = Mapping[str, NDArray[np.float32]]
 
 
@@ -67,7 +64,13 @@ def _line(number: int) -> dict[str, Any]:
     }
 
 
-def curves(evidence: Evidence, protocol: str = LOSO) -> dict[str, NDArray[np.float32]]:
+def observed_protocol(evidence: Evidence) -> str:
+    """The protocol whose epochs are drawn: LOSO if it was observed, else the first one that was."""
+    seen = {protocol for one in evidence.systems.values() for protocol, _ in one.epochs}
+    return next((name for name in (LOSO, *PROTOCOLS) if name in seen), LOSO)
+
+
+def curves(evidence: Evidence, protocol: str) -> dict[str, NDArray[np.float32]]:
     """Mean epochs over folds and seeds, (epochs, 10), of every network that was observed by the protocol."""
     found = {}
     for name in in_order(list(evidence.systems)):
@@ -178,7 +181,7 @@ def line_over_rate(points: Sequence[Mapping[str, Any]]) -> Figure:
     paper(axes[2], 340, "paper: 340 ms, not defined there")
     axes[2].set(title="delay, label made to verified", ylabel="ms", ylim=(0, None))
     plot(axes[3], 0, share("lost", "sent"), "lost")
-    axes[3].set(title="loss", ylabel="% of labels sent", ylim=(-0.1, None))
+    axes[3].set(title="loss", ylabel="% of labels sent", ylim=(-0.2, max(5.0, *share("lost", "sent")) * 1.05))
     for ax in axes:
         ax.set_xlabel("labels a second and unit")
     axes[1].legend()
@@ -189,13 +192,14 @@ def line_over_rate(points: Sequence[Mapping[str, Any]]) -> Figure:
 def recall_by_emotion(summaries: Sequence[Mapping[str, Any]], protocol: str = LOSO) -> Figure:
     """Figure 10: the share of each emotion's clips that is recognised."""
     mine = {one["system"]: one["recall_by_class"] for one in summaries if one["protocol"] == protocol}
-    names = in_order(list(mine))[:_SYSTEMS_MAX]
+    names = shown(list(mine))
     figure, (ax,) = _panels(1, 1, 9.0, 3.4)
     width = 0.8 / len(names)
     for number, name in enumerate(names):
         places = np.arange(len(CLASSES)) + (number - (len(names) - 1) / 2) * width
         heights = [100 * mine[name][emotion] for emotion in CLASSES]
-        ax.bar(places, heights, width, label=name, color=_line(number)["color"], edgecolor="white", linewidth=0.5)
+        look = {"color": _line(number)["color"], "hatch": ("", "///")[number // (len(OKABE_ITO) - 1) % 2]}
+        ax.bar(places, heights, width, label=name, edgecolor="white", linewidth=0.5, **look)
     ax.set(ylabel="% recognised", ylim=(0, 100), title=PROTOCOLS[protocol].title)
     ax.set_xticks(range(len(CLASSES)), CLASSES)
     ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
@@ -279,10 +283,13 @@ def _drawn(evidence: Evidence, found: Mapping[str, Any], line: Sequence[Mapping[
     rungs = ladder(found["summaries"])
     if any(shipped in rung["systems"] for rung in rungs):
         drawn["ladder"] = ladder_bars(rungs, shipped)
-    if networks := curves(evidence):
+    protocol = observed_protocol(evidence)
+    if networks := curves(evidence, protocol):
         drawn["scores-over-epochs"] = scores_over_epochs(networks)
         drawn["times-over-epochs"] = times_over_epochs(networks)
         drawn["loss-over-epochs"] = loss_over_epochs(networks)
+        for name in ("scores-over-epochs", "times-over-epochs", "loss-over-epochs"):
+            drawn[name].suptitle(PROTOCOLS[protocol].title)
     if rows := evidence.found("learning-rate"):
         drawn["accuracy-over-learning-rate"] = over_condition(
             rows, "learning rate", "accuracy on inner validation speakers (%)", metrics.accuracy, logarithmic=True

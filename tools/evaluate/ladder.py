@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from tools.evaluate.results import OURS, OURS_INT8
+from tools.evaluate.results import BASELINES, OURS, OURS_INT8
 from tools.evaluate.splits import PROTOCOLS
+
+#: Systems of the ladder's table and of crowded figures; all others are in the table of every system.
+SHOWN: Final = (OURS_INT8, OURS, *BASELINES, "cnn_bilstm_attention")
 
 
 def ladder(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -27,3 +30,8 @@ def in_order(systems: Sequence[str]) -> list[str]:
     """Ours first, the others by name."""
     first = [name for name in (OURS_INT8, OURS) if name in systems]
     return first + sorted(name for name in systems if name not in first)
+
+
+def shown(systems: Sequence[str]) -> list[str]:
+    """Those of SHOWN that are there, or all when there is none of them."""
+    return [name for name in SHOWN if name in systems] or in_order(systems)

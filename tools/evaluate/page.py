@@ -48,6 +48,13 @@ protocol is worth. The leaky line, hatched, is not a result: copies of a clip ar
 only line that the source paper's 98.75 % may be compared with.</p>
 """
 
+INTERVALS: Final = """\
+<p>Each figure is a mean over seeds of all folds' answers together, with its 95 % interval: the widest of Student's t
+over seeds, the bootstrap over clips (within classes), and, where speakers are unseen, the bootstrap over speakers. Which
+one it is, and the others, stand in <code>results.json</code>. Precision, F1 and recall are macro averages. ECE has ten
+bins of equal numbers of answers; its bootstrap leans upwards. Hatched lines are no results.</p>
+"""
+
 PAPER: Final = """\
 <p>The source paper's numbers are printed where they belong, but its split could not be rebuilt: 20 % of 535 clips are
 107, and 98.75 % is no share of 107 (105 right are 98.13 %, 106 are 99.07 %). No line here is better or worse than the
@@ -72,7 +79,8 @@ REBUILD: Final = """\
 <p><code>make report</code> rebuilds this folder from the released predictions in <code>predictions/</code>; it needs
 neither data nor TensorFlow. <code>make evaluate DATA=folder</code> trains and tests every system anew (it says how long
 that takes, and goes on where it stopped), packs the predictions and then does the same. Each split's manifest, with the
-SHA-256 of every clip, is in <code>splits/</code>; its digest stands beside every run in <code>results.json</code>.</p>
+SHA-256 of every clip, is in <code>splits/</code>; its digest stands beside every run in <code>results.json</code>. The
+form of the predictions is told in <code>tools/evaluate/predictions.py</code> and <code>released.py</code>.</p>
 """
 
 

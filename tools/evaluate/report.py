@@ -16,7 +16,7 @@ import msgspec
 from tools.evaluate import metrics, page
 from tools.evaluate.figures import all_figures
 from tools.evaluate.goals import Goal, goals, row_series
-from tools.evaluate.ladder import in_order, ladder
+from tools.evaluate.ladder import in_order, ladder, shown
 from tools.evaluate.metrics import Estimate, of_confidence, over_seeds
 from tools.evaluate.page import link_list, section, table
 from tools.evaluate.predictions import Row
@@ -32,7 +32,7 @@ HARNESS: Final = "harness.json"
 CAPTIONS: Final[dict[str, str]] = {
     "ladder": "Macro recall by protocol, with 95 % intervals. Hatched bars are no results.",
     "scores-over-epochs": "After the paper's Figure 6: accuracy, precision, recall and F1 of the test folds over "
-    "epochs, LOSO, mean over folds and seeds. Seen by an observer: the score of record is the last epoch's.",
+    "epochs, mean over folds and seeds. Seen by an observer: the score of record is the last epoch's.",
     "times-over-epochs": "After the paper's Figure 7: training and test time over epochs, mean of a fold.",
     "accuracy-over-learning-rate": "After the paper's Figure 8: validation accuracy over learning rate, on speakers "
     "inside the training side.",
@@ -132,7 +132,7 @@ def _figure(name: str, drawn: Mapping[str, str]) -> str:
 
 
 def _ladder(found: Mapping[str, Any]) -> str:
-    names = in_order(sorted({name for rung in found["ladder"] for name in rung["systems"]}))
+    names = shown(sorted({name for rung in found["ladder"] for name in rung["systems"]}))
     lines = []
     for rung in found["ladder"]:
         cells = [_short(rung["systems"][name]["uar"]) if name in rung["systems"] else "–" for name in names]
@@ -169,8 +169,7 @@ def _systems(found: Mapping[str, Any]) -> str:
         kind = "" if one["is_result"] else "unfit"
         lines.append((kind, [one["title"], one["system"], *figures, f"{one['seeds']} x {one['n']}", seconds]))
     head = ["protocol", "system", "accuracy %", "UAR %", "precision %", "F1 %", "ECE %", "seeds x clips"]
-    note = f"<p>{escape(found['intervals'])}</p>"
-    return note + table([*head, "training / test s a fold"], lines)
+    return page.INTERVALS + table([*head, "training / test s a fold"], lines)
 
 
 def _margins(found: Mapping[str, Any]) -> str:
@@ -245,5 +244,6 @@ def _harness(harness: Mapping[str, Any] | None) -> str:
 
 def _files(evidence: Evidence) -> list[str]:
     systems = [f"predictions/emodb/{name}.npz" for name in evidence.systems]
-    splits = [f"splits/{name}.json" for name in PROTOCOLS]
+    ran = {name for system in evidence.systems for name in evidence.protocols(system)}
+    splits = [f"splits/{name}.json" for name in PROTOCOLS if name in ran]
     return ["results.json", "goals.json", *systems, *splits]

@@ -31,8 +31,6 @@ from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
 
 Features = NDArray[np.float64]
-#: Value of the grid, seed and share of the epochs (for what has epochs) to a machine with fit and decision_function.
-Make = Callable[[float, int, float], Any]
 
 CODE: Final = 64
 HIDDEN: Final = 1000
@@ -60,6 +58,21 @@ class RandomLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a machine is made for: the value of the grid, the seed, the number of training items, and the share of the
+    epochs if it has any."""
+
+    value: float
+    seed: int
+    items: int
+    share: float = 1.0
+
+
+#: To an untrained machine with `fit` and `decision_function`.
+Make = Callable[[Setting], Any]
+
+
+@dataclass
 class FeatureSystem:
     """A machine on the functionals' 286 numbers (272 without the contours' nonlinear features).
 
@@ -92,7 +105,7 @@ class FeatureSystem:
         choice = choose(self, material, split)
         features, each_s = clip_functionals(material)
         started = time.perf_counter()
-        machine = self._fitted(features, material.labels, split.train, self.grid[choice.number], seed)
+        machine = self._fitted(material, split.train, Setting(self.grid[choice.number], seed, len(split.train)))
         trained = time.perf_counter()
         scores = self._scores(machine, features[split.test])
         return Outcome(
@@ -104,26 +117,13 @@ class FeatureSystem:
 
     def tried(self, material: Material, inner: Split, number: int, seed: int) -> NDArray[np.float32]:
         """Scores of the inner test side by one configuration."""
-        features, _ = clip_functionals(material)
-        labels = material.labels
-        machine = self._fitted(features, labels, inner.train, self.grid[number], seed, SHARE_OF_EPOCHS)
-        return self._scores(machine, features[inner.test])
+        setting = Setting(self.grid[number], seed, len(inner.train), SHARE_OF_EPOCHS)
+        machine = self._fitted(material, inner.train, setting)
+        return self._scores(machine, clip_functionals(material)[0][inner.test])
 
-    def fitted(self, material: Material, split: Split, seed: int) -> Any:
-        """The chosen machine after learning `split.train`."""
-        value = self.grid[choose(self, material, split).number]
-        return self._fitted(clip_functionals(material)[0], material.labels, split.train, value, seed)
-
-    def _fitted(
-        self,
-        features: Features,
-        labels: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        value: float,
-        seed: int,
-        share: float = 1.0,
-    ) -> Any:
-        return self.make(value, seed, share).fit(self._kept(features[rows, 0]), labels[rows])
+    def _fitted(self, material: Material, rows: NDArray[np.int64], setting: Setting) -> Any:
+        features = self._kept(clip_functionals(material)[0][rows, 0])
+        return self.make(setting).fit(features, material.labels[rows])
 
     def _scores(self, machine: Any, features: Features) -> NDArray[np.float32]:
         """Mean over the windows of (n, windows, 286), (n, 7); a class that was never learned comes out last."""
@@ -162,31 +162,32 @@ def windows_functionals(windows: Windows) -> Features:
     return np.stack(each, axis=1)
 
 
-def _svm(cost: float, seed: int, share: float) -> Any:
-    return make_pipeline(StandardScaler(), SVC(kernel="linear", C=cost, class_weight="balanced"))
+def _svm(setting: Setting) -> Any:
+    return make_pipeline(StandardScaler(), SVC(kernel="linear", C=setting.value, class_weight="balanced"))
 
 
-def _svm_rbf(cost: float, seed: int, share: float) -> Any:
-    return make_pipeline(StandardScaler(), SVC(kernel="rbf", C=cost, class_weight="balanced"))
+def _svm_rbf(setting: Setting) -> Any:
+    return make_pipeline(StandardScaler(), SVC(kernel="rbf", C=setting.value, class_weight="balanced"))
 
 
-def _elm(ridge: float, seed: int, share: float) -> Any:
-    return make_pipeline(
-        StandardScaler(), RandomLayer(HIDDEN, seed), RidgeClassifier(alpha=ridge, class_weight="balanced")
-    )
+def _elm(setting: Setting) -> Any:
+    output = RidgeClassifier(alpha=setting.value, class_weight="balanced")
+    return make_pipeline(StandardScaler(), RandomLayer(HIDDEN, setting.seed), output)
 
 
-def probe(cost: float) -> Any:
+def probe(cost: float) -> LogisticRegression:
     """The linear probe of every code, and of the raw functionals."""
     return LogisticRegression(C=cost, class_weight="balanced", max_iter=1000)
 
 
-def _raw(cost: float, seed: int, share: float) -> Any:
-    return make_pipeline(StandardScaler(), probe(cost))
+def _raw(setting: Setting) -> Any:
+    return make_pipeline(StandardScaler(), probe(setting.value))
 
 
-def _pca(cost: float, seed: int, share: float) -> Any:
-    return make_pipeline(StandardScaler(), PCA(CODE, svd_solver="full"), probe(cost))
+def _pca(setting: Setting) -> Any:
+    """64 components, or as many as there are training items, if those are fewer."""
+    components = PCA(min(CODE, setting.items), svd_solver="full")
+    return make_pipeline(StandardScaler(), components, probe(setting.value))
 
 
 COSTS: Final = (0.001, 0.01, 0.1)
@@ -205,4 +206,4 @@ _ALL: Final = (
 
 def system(name: str) -> FeatureSystem:
     """The system of that name; KeyError when there is none."""
-    return {one.name: one for one in _ALL}[name]
+    return replace({one.name: one for one in _ALL}[name])

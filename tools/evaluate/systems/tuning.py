@@ -17,10 +17,9 @@ from sklearn.metrics import recall_score
 from sklearn.model_selection import StratifiedKFold
 
 from tools.evaluate.system import Material
-from tools.training.emodb import Split, shared_speakers
+from tools.training.emodb import Split
 from tools.training.scores import fit_temperature
 
-CONFIGURATIONS: Final = 3
 #: A split by speaker is divided by speaker inside, too, from this many training speakers on.
 LEAST_SPEAKERS: Final = 4
 #: One training speaker in so many, or one training item in so many, is held out by the inner split.
@@ -80,7 +79,8 @@ def inner_split(material: Material, split: Split) -> Split:
     rows = np.sort(split.train)
     speakers = np.array([material.clips[row].speaker for row in rows])
     everyone = np.unique(speakers)
-    if len(everyone) >= LEAST_SPEAKERS and not shared_speakers(material.clips, split):
+    by_speaker = not np.isin(everyone, [material.clips[row].speaker for row in split.test]).any()
+    if by_speaker and len(everyone) >= LEAST_SPEAKERS:
         order = np.random.default_rng(_SEED).permutation(everyone)
         held_out = np.isin(speakers, order[: len(everyone) // SPEAKERS_TO_ONE])
         return Split(f"{split.name}-inner", rows[~held_out], rows[held_out])
