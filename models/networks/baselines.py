@@ -13,9 +13,12 @@ from typing import Final
 
 import tensorflow as tf
 
-from models.contract import CHANNELS, SPEECH_CLASSES, WINDOW_FRAMES
+from models.contract import CHANNELS, WINDOW_FRAMES
 
 layers = tf.keras.layers
+
+#: EMO-DB has every class of the vocabulary but surprise.
+CLASSES: Final = 7
 
 #: Frames that are one step of the BiLSTM.
 STACKED: Final = 8
@@ -96,5 +99,5 @@ def _both_ways(steps: tf.Tensor, shape: BaselineShape) -> tf.Tensor:
 
 
 def _answering(frames: tf.Tensor, pooled: tf.Tensor, shape: BaselineShape, name: str) -> tf.keras.Model:
-    logits = layers.Dense(len(SPEECH_CLASSES), name="logits")(layers.Dropout(shape.dropout)(pooled))
+    logits = layers.Dense(CLASSES, name="logits")(layers.Dropout(shape.dropout)(pooled))
     return tf.keras.Model([frames], [logits], name=name)

@@ -41,7 +41,7 @@ class SpeechShape:
     """Widths. `blocks` are (filters, kernel, stride) of the convolutions in turn, `members` (what it sees, width)."""
 
     blocks: tuple[tuple[int, int, int], ...] = ((64, 5, 4), (96, 5, 2), (128, 3, 2), (128, 3, 1))
-    members: tuple[tuple[str, int], ...] = (("statistics", 96), ("statistics", 96), ("sequence", 96), ("both", 96))
+    members: tuple[tuple[str, int], ...] = (("statistics", 96), ("statistics", 96), ("statistics", 96), ("both", 96))
     sequence_dropout: float = 0.2
     input_dropout: float = 0.3
     dropout: float = 0.3
@@ -75,7 +75,7 @@ class Mask(tf.keras.layers.Layer):  # type: ignore[misc]
 
 
 def sequence_classifier(shape: SpeechShape, *, l2: float = 1e-4) -> tf.keras.Model:
-    """Normalised frames (n, 512, 34) → logits (n, 8): how the sequence network is taught. Its layers keep their names."""
+    """Normalised frames (n, 512, 34) → logits (n, 8): how the sequence network is taught."""
     frames = tf.keras.Input((WINDOW_FRAMES, len(CHANNELS)), name="frames")
     x = layers.Concatenate()(list(_sequence(Mask()(frames), shape, l2).values()))
     x = layers.Dense(128, activation="relu")(layers.Dropout(shape.sequence_dropout)(x))
@@ -206,7 +206,7 @@ def _statistics(frames: tf.Tensor) -> dict[str, tf.Tensor]:
     # by their share: eight bits would lose a quotient, and the readout sees the share itself.
     voiced = tf.nn.relu6(6.0 * frames[:, :, VOICING : VOICING + 1]) / 6.0
     spoken = frames * voiced
-    groups = {
+    return {
         "mean": layers.Flatten()(mean),
         "spread": _mean_over_time(tf.abs(frames - mean)),
         "steps": _mean_over_time(steps_up),
@@ -215,7 +215,6 @@ def _statistics(frames: tf.Tensor) -> dict[str, tf.Tensor]:
         "voiced_spread": _mean_over_time(tf.abs(spoken)),
         "voiced_share": _mean_over_time(voiced),
     }
-    return groups
 
 
 def _sequence(frames: tf.Tensor, shape: SpeechShape, l2: float) -> dict[str, tf.Tensor]:

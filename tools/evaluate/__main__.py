@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -89,7 +90,16 @@ def _run(chosen: argparse.Namespace, build: Path) -> None:
         copies=SMOKE_COPIES if chosen.smoke else COPIES,
     )
     seeds = chosen.seeds or ("0" if chosen.smoke else FULL_SEEDS)
-    run_named(given, SYSTEMS, chosen.systems, chosen.protocols, seeds, build)
+    of_each = SMOKE_CLIPS if chosen.smoke else None
+
+    def made(name: str) -> System:
+        system = SYSTEMS[name]()
+        if hasattr(system, "prepare"):
+            system.prepare(chosen.data, build / "windows", of_each)
+        return system
+
+    registry = {name: partial(made, name) for name in SYSTEMS}
+    run_named(given, registry, chosen.systems, chosen.protocols, seeds, build)
 
 
 def run_named(given: Material, registry: Registry, systems: str, protocols: str, seeds: str, build: Path) -> None:

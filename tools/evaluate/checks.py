@@ -12,8 +12,8 @@ from tools.evaluate.material import shuffled_labels
 from tools.evaluate.splits import SplitError, leave_one_speaker_out
 from tools.evaluate.system import Material, Outcome, System
 from tools.training import scores
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 #: Log-probabilities of one item may differ by this much between two trainings on the same rows.
 TOLERANCE: Final = 1e-3

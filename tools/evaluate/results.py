@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from models.contract import SPEECH_CLASSES
 from tools.evaluate import metrics
 from tools.evaluate.metrics import Answers, Estimate, Margin
 from tools.evaluate.predictions import Row, read_rows
 from tools.evaluate.released import SYSTEMS, Released, read_released
 from tools.evaluate.runs import Fold
 from tools.evaluate.splits import LOSO, PROTOCOLS, digest_of_lines
+from tools.evaluate.system import CLASSES
 from tools.training import scores
 
 POOLED: Final = "pooled"
@@ -26,7 +26,7 @@ OURS_INT8: Final = "ours_int8"
 BASELINES: Final = ("svm", "svm_rbf", "elm", "cnn", "bilstm")
 #: End of the name of a system that ran once more under an observer of its epochs: for figures over epochs only.
 OBSERVED: Final = "_epochs"
-CLASSES: Final = tuple(str(emotion) for emotion in SPEECH_CLASSES)
+CLASSES: Final = tuple(str(emotion) for emotion in CLASSES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from device.errors import ConfigError
-from models.contract import SPEECH_CLASSES
 from tools.evaluate.checks import check_outcome
 from tools.evaluate.splits import Manifests, Protocol, check_whole, manifest
-from tools.evaluate.system import Epoch, Material, Outcome, System
-from tools.training.emodb import Split
+from tools.evaluate.system import CLASSES, Epoch, Material, Outcome, System
+from tools.training.splits import Split
 
 FOLDER: Final = Path("build/evaluate/runs")
 MANIFESTS: Final = "manifests"
@@ -270,7 +269,7 @@ def _do(store: Store, job: Job, items: Material) -> None:
     with store.claim(job) as mine:
         if mine:
             outcome = job.system.run(items, job.split, job.seed)
-            check_outcome(outcome, items.labels[job.split.test], len(SPEECH_CLASSES))
+            check_outcome(outcome, items.labels[job.split.test], len(CLASSES))
             store.keep(job, items, outcome)
 
 

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from tools.dataset.clips import Clip
 from tools.evaluate.material import enrolled, shuffled_labels, unchanged, with_copies
 from tools.evaluate.system import Material
-from tools.training.emodb import Split
+from tools.training.splits import Split
 
 FOLDS: Final = 5
 SENTENCE_GROUPS: Final = 5

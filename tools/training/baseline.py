@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 #: Not tuned: the middle of the usual grid 0.001, 0.01, 0.1.

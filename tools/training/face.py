@@ -173,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--half", action="store_true", help="multiply in bfloat16")
     parser.add_argument("--teacher", type=Path, help="a released bundle whose face branch gives a second opinion")
-    parser.add_argument("--teacher-share", type=float, default=0.5, help="how much that opinion counts beside the votes")
+    parser.add_argument(
+        "--teacher-share", type=float, default=0.5, help="how much that opinion counts beside the votes"
+    )
     chosen = parser.parse_args(arguments)
     pictures = ferplus.load(chosen.data)
     tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)

@@ -38,9 +38,7 @@ def opinions(bundle: Path, pixels: NDArray[np.uint8], cache: Path) -> NDArray[np
     # The face part alone: the bundle may be of an earlier contract that differs in its other parts.
     constants = msgspec.convert(json.loads((bundle / MANIFEST_FILE).read_text())["face"], FaceConstants)
     branch = FaceBranch(TFLiteRuntime("litert").load(bundle / FACE.file, FACE), constants)
-    matrices = [
-        (weights(STORED_SIDE, *rows, SIDE), weights(STORED_SIDE, *columns, SIDE)) for rows, columns in VIEWS
-    ]
+    matrices = [(weights(STORED_SIDE, *rows, SIDE), weights(STORED_SIDE, *columns, SIDE)) for rows, columns in VIEWS]
     answers = np.zeros((len(pixels), len(FACE_CLASSES)), np.float32)
     for row, picture in enumerate(tqdm(pixels, desc="teacher", unit="picture")):
         for down, across in matrices:

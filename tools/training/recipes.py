@@ -50,7 +50,9 @@ def read(name: str, kind: type[Any]) -> Any:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{path.name}: {error}", next_step="Correct the recipe; its keys stand in recipes.py.") from error
+        raise ConfigError(
+            f"{path.name}: {error}", next_step="Correct the recipe; its keys stand in recipes.py."
+        ) from error
 
 
 def digest_of(recipe: object, *files: str) -> str:

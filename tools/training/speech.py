@@ -226,8 +226,17 @@ class Pooler:
 class _Numbers(tf.keras.utils.Sequence):  # type: ignore[misc]
     """Steps of pooled numbers for the readout."""
 
-    def __init__(self, parts: Sequence[Pooled], readout: Readout, counts: Sequence[int], recipe: Steps, seed: int):
+    def __init__(
+        self,
+        parts: Sequence[Pooled],
+        readout: Readout,
+        counts: Sequence[int],
+        recipe: Steps,
+        seed: int,
+        opinions: Sequence[NDArray[np.float32]] | None,
+    ) -> None:
         super().__init__()
+        self._opinions = opinions
         self._parts = [standardised(part.training, readout.mean, readout.deviation) for part in parts]
         self._labels = [part.labels for part in parts]
         drawn_of = [
@@ -245,17 +254,29 @@ class _Numbers(tf.keras.utils.Sequence):  # type: ignore[misc]
         numbers = [part[c, w] for part, c, w in zip(self._parts, drawn.clips, drawn.windows, strict=True)]
         labels = [of[clips] for of, clips in zip(self._labels, drawn.clips, strict=True)]
         wanted = batches.targets(np.concatenate(labels), self._recipe.label_smoothing)
+        if self._opinions is not None:
+            said = [of[c, w] for of, c, w in zip(self._opinions, drawn.clips, drawn.windows, strict=True)]
+            wanted = (wanted + np.concatenate(said)) / 2
         return np.concatenate(numbers), [wanted] * self._members
 
 
 def teach_readout(
-    parts: Mapping[str, Pooled], rows: Rows, recipe: SpeechRecipe, widths: Mapping[str, int], seed: int
+    parts: Mapping[str, Pooled],
+    rows: Rows,
+    recipe: SpeechRecipe,
+    widths: Mapping[str, int],
+    seed: int,
+    opinions: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Readout:
-    """The heads after a fixed number of steps on `rows` of `parts`; parts that the recipe does not name are not used."""
+    """The heads after a fixed number of steps on `rows` of `parts`; parts that the recipe does not name are not used.
+
+    `opinions`: teachers' probabilities (rows, windows, 8) of the same rows, which count as much as the labels.
+    """
     steps = recipe.readout
     used = [key for key, count in steps.batch.items() if count and key in parts]
     chosen = [
-        Pooled(parts[key].clean[rows[key]], parts[key].training[rows[key]], parts[key].labels[rows[key]]) for key in used
+        Pooled(parts[key].clean[rows[key]], parts[key].training[rows[key]], parts[key].labels[rows[key]])
+        for key in used
     ]
     tf.keras.utils.set_random_seed(seed)
     heads = speech.readout(recipe.shape, widths, l2=steps.l2)
@@ -263,7 +284,8 @@ def teach_readout(
     optimizer = _optimizer(steps)
     loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
     heads.compile(optimizer, [loss] * len(heads.outputs))
-    numbers = _Numbers(chosen, readout, [steps.batch[key] for key in used], steps, seed)
+    taught = None if opinions is None else [opinions[key] for key in used]
+    numbers = _Numbers(chosen, readout, [steps.batch[key] for key in used], steps, seed, taught)
     heads.fit(numbers, epochs=1, shuffle=False, verbose=0)
     optimizer.finalize_variable_values(heads.trainable_variables)
     return readout
@@ -284,7 +306,11 @@ def assembled(sequence: SequenceNetwork, readout: Readout, recipe: SpeechRecipe)
 
 
 def to_int8(
-    network: tf.keras.Model, windows: Sequence[Windows], constants: SpeechConstants, seed: int, count: int = REPRESENTATIVE
+    network: tf.keras.Model,
+    windows: Sequence[Windows],
+    constants: SpeechConstants,
+    seed: int,
+    count: int = REPRESENTATIVE,
 ) -> bytes:
     """The network as a full int8 file; ranges and bias correction come from `count` of these training windows."""
     return correction.to_int8_corrected(network, SPEECH, representative(windows, constants, seed, count), "logits")

@@ -19,9 +19,9 @@ from device.inference.constants import SpeechConstants
 from device.inference.speech_branch import normalise_contours, normalise_frames
 from device.inference.tflite import TFLiteRuntime
 from models.contract import SPEECH
-from tools.training.emodb import Split
 from tools.training.speech import Corpus, Prediction, Recipe, fit_constants, predict, to_int8, train
 from tools.training.speech_stream import TICKS, Streams
+from tools.training.splits import Split
 
 RIDGE: Final = 1.0
 

@@ -53,7 +53,7 @@ def random_folds(clips: Sequence[Clip], *, folds: int = 5, seed: int = 0) -> lis
 
 
 def speaker_folds(clips: Sequence[Clip], folds: int) -> list[Split]:
-    """Every speaker is tested in one fold; the speakers of each corpus are dealt out in turn, so that no fold lacks one."""
+    """Every speaker is tested in one fold; each corpus deals its speakers out in turn."""
     fold_of: dict[tuple[str, str], int] = {}
     for corpus in sorted({clip.corpus for clip in clips}):
         for place, speaker in enumerate(sorted({clip.speaker for clip in clips if clip.corpus == corpus})):

@@ -41,7 +41,9 @@ class Corpus:
         return np.array([clip.speaker for clip in self.clips])
 
 
-def load_corpora(data: Path, copies: Mapping[str, int], cache: Path, *, of_each: int | None = None) -> dict[str, Corpus]:
+def load_corpora(
+    data: Path, copies: Mapping[str, int], cache: Path, *, of_each: int | None = None
+) -> dict[str, Corpus]:
     """The corpora named in `copies`, with that many training windows a clip; `of_each`: so many clips of each speaker
     and emotion, for a trial. Raises ConfigError, before anything is computed, when a corpus is missing or not whole."""
     clips = {key: some(LOADERS[key](data, complete=of_each is None), of_each) for key in copies}

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.inference.speech_branch import log_softmax
-from models.contract import SPEECH_CLASSES
 from tools.dataset.clips import Clip
-from tools.evaluate.system import Epoch, Material, Outcome
-from tools.training.emodb import Split
+from tools.evaluate.system import CLASSES, Epoch, Material, Outcome
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 SPEAKERS: Final = {"03": "male", "08": "female", "09": "female", "10": "male"}
 SENTENCES: Final = ("a01", "a02", "a04", "a05", "a07")
@@ -27,9 +26,9 @@ def corpus(*, copies: int = 3, separation: float = 2.0) -> Material:
     """140 clips: four speakers with voices of their own say five sentences in seven emotions."""
     generator = np.random.default_rng(0)
     clips, frames = [], []
-    emotion_at = separation * generator.standard_normal((len(SPEECH_CLASSES), 34))
+    emotion_at = separation * generator.standard_normal((len(CLASSES), 34))
     voice = dict(zip(SPEAKERS, generator.standard_normal((len(SPEAKERS), 34)), strict=True))
-    for speaker, sentence, emotion in product(SPEAKERS, SENTENCES, SPEECH_CLASSES):
+    for speaker, sentence, emotion in product(SPEAKERS, SENTENCES, CLASSES):
         name = f"{speaker}{sentence}{emotion}"
         clips.append(Clip(name, Path(name), "made-up", speaker, sentence, emotion, SPEAKERS[speaker], f"{name:0>64}"))
         level = emotion_at[emotion.code] + voice[speaker] + 4 * generator.standard_normal(34)
@@ -83,9 +82,9 @@ class NearestMean:
         """Learn and answer; the seed adds a little noise."""
         values = self.scale(features(material.clean), split)
         labels = material.labels
-        means = [values[split.train][labels[split.train] == label].mean(axis=0) for label in range(len(SPEECH_CLASSES))]
+        means = [values[split.train][labels[split.train] == label].mean(axis=0) for label in range(len(CLASSES))]
         distance = np.linalg.norm(values[split.test][:, np.newaxis] - np.array(means), axis=2)
-        noise = np.random.default_rng(seed).standard_normal((len(labels), len(SPEECH_CLASSES)))[split.test]
+        noise = np.random.default_rng(seed).standard_normal((len(labels), len(CLASSES)))[split.test]
         answers = log_softmax((-2 * distance + 0.3 * noise).astype(np.float32))
         right = float((answers.argmax(axis=1) == labels[split.test]).mean())
         shares = (*self.earlier, right)
@@ -94,7 +93,7 @@ class NearestMean:
             for i, share in enumerate(shares)
         )
         if self.answer_of_best_epoch:
-            perfect = np.eye(len(SPEECH_CLASSES))[labels[split.test]]
+            perfect = np.eye(len(CLASSES))[labels[split.test]]
             answers = log_softmax((9 * perfect).astype(np.float32))
         return Outcome(answers, training_s=0.3, test_s=0.03, epochs=epochs, chosen="nothing to choose")
 
@@ -111,7 +110,7 @@ class Memory:
         values = features(material.clean)
         apart = np.linalg.norm(values[split.test][:, np.newaxis] - values[split.train], axis=2)
         nearest = material.labels[split.train][apart.argmin(axis=1)]
-        answers = log_softmax((4 * np.eye(len(SPEECH_CLASSES))[nearest]).astype(np.float32))
+        answers = log_softmax((4 * np.eye(len(CLASSES))[nearest]).astype(np.float32))
         return Outcome(answers, training_s=0.1, test_s=0.1)
 
 

@@ -17,7 +17,7 @@ from tests.tools.evaluate.made_up import (
 from tools.evaluate.checks import assert_blind_to_test, check_outcome, recall_of_nonsense
 from tools.evaluate.splits import PROTOCOLS, SplitError
 from tools.evaluate.system import Material, System
-from tools.training.emodb import Split
+from tools.training.splits import Split
 
 
 @pytest.fixture(scope="module")

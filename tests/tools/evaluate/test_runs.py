@@ -15,7 +15,7 @@ from tests.tools.evaluate.made_up import NearestMean, corpus, honest
 from tools.evaluate.runs import Job, Store, digest_of, hours, read_fold, run, seeds_of
 from tools.evaluate.splits import PROTOCOLS, SplitError, manifest
 from tools.evaluate.system import Material, Outcome
-from tools.training.emodb import Split
+from tools.training.splits import Split
 
 LOSO = PROTOCOLS["loso"]
 

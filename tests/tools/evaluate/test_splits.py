@@ -22,7 +22,7 @@ from tools.evaluate.splits import (
 )
 from tools.evaluate.system import Material
 from tools.training import ferplus
-from tools.training.emodb import Split
+from tools.training.splits import Split
 
 LOSO = PROTOCOLS["loso"]
 

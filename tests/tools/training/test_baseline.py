@@ -6,8 +6,8 @@ import numpy as np
 
 from models.contract import CHANNELS, CONTOUR_FEATURES, WINDOW_FRAMES
 from tools.training.baseline import functionals, svm_predictions
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 
 def test_functionals_cover_every_channel_and_contour() -> None:

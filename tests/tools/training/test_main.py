@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pytest
 import soundfile
+from tools.training.emodb import EMOTION_OF
 
 from device.inference.bundle import load_bundle
 from device.inference.tflite import TFLiteRuntime
 from models.contract import FACE_CLASSES, SAMPLE_RATE_HZ
 from tools.training.__main__ import main
-from tools.training.emodb import EMOTION_OF
 from tools.training.ferplus import VOTES
 
 REPOSITORY: Final = Path(__file__).parents[3]

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tools.training.emodb import Clip
 
 from models.contract import CHANNELS, CONTOUR_FEATURES, SPEECH_CLASSES, WINDOW_FRAMES
-from tools.training.emodb import Clip
 from tools.training.speech import Corpus, Recipe, fit_constants, representative
 from tools.training.speech_windows import Windows
 

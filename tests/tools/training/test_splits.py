@@ -9,9 +9,6 @@ from typing import Final
 import numpy as np
 import pytest
 import soundfile
-
-from device.errors import ConfigError
-from models.labels import Emotion
 from tools.training.emodb import (
     Clip,
     fixed_split,
@@ -22,6 +19,9 @@ from tools.training.emodb import (
     set_digest,
     shared_speakers,
 )
+
+from device.errors import ConfigError
+from models.labels import Emotion
 
 CLIPS: Final = Path(__file__).parents[2] / "clips"
 

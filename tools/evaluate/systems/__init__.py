@@ -23,7 +23,16 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "cnn_bilstm_attention",
         "cnn_bilstm_attention_paper",
     ),
-    "ours": (),
+    "ours": (
+        "ours",
+        "ours_float",
+        "ours_without_nonlinear",
+        "ours_without_attention",
+        "ours_without_sequence",
+        "ours_without_augmentation",
+        "ours_without_other_corpora",
+        "ours_distilled",
+    ),
 }
 
 

@@ -22,13 +22,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from device.inference.speech_branch import log_softmax
-from models.contract import CONTOUR_FEATURES, SPEECH_CLASSES
-from tools.evaluate.system import Material, Outcome
+from models.contract import CONTOUR_FEATURES
+from tools.evaluate.system import CLASSES, Material, Outcome
 from tools.evaluate.systems.tuning import SHARE_OF_EPOCHS, choose, code_digest
 from tools.training import baseline
 from tools.training.baseline import functionals
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 Features = NDArray[np.float64]
 
@@ -132,7 +132,7 @@ class FeatureSystem:
         count, windows, width = kept.shape
         answers = self.gain * machine.decision_function(kept.reshape(-1, width))
         known = answers.reshape(count, windows, -1).mean(axis=1)
-        scores = np.repeat(known.min(axis=1, keepdims=True) - _ABSENT, len(SPEECH_CLASSES), axis=1)
+        scores = np.repeat(known.min(axis=1, keepdims=True) - _ABSENT, len(CLASSES), axis=1)
         scores[:, machine.classes_] = known
         return scores.astype(np.float32)
 

@@ -24,8 +24,8 @@ from models.networks.autoencoder import Autoencoder, AutoencoderShape
 from tools.evaluate.system import Material
 from tools.evaluate.systems.classical import CODE, Features, FeatureSystem, Setting, clip_functionals, probe
 from tools.evaluate.systems.classical import windows_functionals as functionals_of
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 EPOCHS: Final = 150
 BATCH: Final = 32

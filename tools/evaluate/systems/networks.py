@@ -18,14 +18,13 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from device.inference.constants import SpeechConstants
 from device.inference.speech_branch import log_softmax, normalise_frames
-from models.contract import SPEECH_CLASSES
 from models.networks import baselines
 from models.networks.baselines import NETWORKS, BaselineShape
-from tools.evaluate.system import Epoch, Material, Outcome
+from tools.evaluate.system import CLASSES, Epoch, Material, Outcome
 from tools.evaluate.systems.tuning import SHARE_OF_EPOCHS, choose, code_digest, inner_split
 from tools.training import scores, speech
-from tools.training.emodb import Split
 from tools.training.speech import fit_constants
+from tools.training.splits import Split
 
 PAPER: Final = "_paper"
 #: Where the cosine schedule ends, as a share of the first learning rate.
@@ -159,9 +158,9 @@ class _Batches(tf.keras.utils.Sequence):  # type: ignore[misc]
         self._recipe = recipe
         self._generator = np.random.default_rng(seed)
         self._order = self._generator.permutation(rows)
-        counts = np.bincount(self._labels[rows], minlength=len(SPEECH_CLASSES))
-        alike = len(rows) / (len(SPEECH_CLASSES) * np.maximum(counts, 1))
-        self._weight = alike if recipe.class_weights else np.ones(len(SPEECH_CLASSES))
+        counts = np.bincount(self._labels[rows], minlength=len(CLASSES))
+        alike = len(rows) / (len(CLASSES) * np.maximum(counts, 1))
+        self._weight = alike if recipe.class_weights else np.ones(len(CLASSES))
 
     def __len__(self) -> int:
         return math.ceil(len(self._rows) / self._recipe.batch)
@@ -174,7 +173,7 @@ class _Batches(tf.keras.utils.Sequence):  # type: ignore[misc]
         clean = self._generator.random(len(rows)) < self._recipe.clean_share
         copies = np.where(clean, 0, self._generator.integers(min(1, self._last), self._last + 1, len(rows)))
         frames = normalise_frames(self._frames[rows, copies].astype(np.float32), self._constants)
-        targets = np.eye(len(SPEECH_CLASSES), dtype=np.float32)[self._labels[rows]]
+        targets = np.eye(len(CLASSES), dtype=np.float32)[self._labels[rows]]
         return frames, targets, self._weight[self._labels[rows]].astype(np.float32)
 
     @property

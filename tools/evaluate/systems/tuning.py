@@ -17,8 +17,8 @@ from sklearn.metrics import recall_score
 from sklearn.model_selection import StratifiedKFold
 
 from tools.evaluate.system import Material
-from tools.training.emodb import Split
 from tools.training.scores import fit_temperature
+from tools.training.splits import Split
 
 #: A split by speaker is divided by speaker inside, too, from this many training speakers on.
 LEAST_SPEAKERS: Final = 4

@@ -27,8 +27,8 @@ from tools.evaluate.systems.classical import (
 )
 from tools.evaluate.systems.tuning import choose, macro_recall
 from tools.training.baseline import functionals
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 NAMES = ("svm", "svm_no_nonlinear", "svm_rbf", "elm", "raw", "raw_no_nonlinear", "pca64")
 

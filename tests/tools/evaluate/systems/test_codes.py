@@ -13,8 +13,8 @@ from tools.evaluate.system import Material
 from tools.evaluate.systems import codes
 from tools.evaluate.systems.codes import Encoder, ood_scores, system
 from tools.evaluate.systems.tuning import macro_recall
-from tools.training.emodb import Split
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 
 @pytest.fixture(scope="module")

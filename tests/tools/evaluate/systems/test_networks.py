@@ -9,18 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from device.inference.constants import SpeechConstants
-from models.contract import SPEECH_CLASSES
 from models.networks.baselines import BaselineShape
 from tests.tools.evaluate.made_up import FRAMES, corpus
 from tools.evaluate.checks import assert_blind_to_test, check_outcome
 from tools.evaluate.splits import leave_one_speaker_out
-from tools.evaluate.system import Material
+from tools.evaluate.system import CLASSES, Material
 from tools.evaluate.systems import networks, tuning
 from tools.evaluate.systems.networks import NetworkSystem, Recipe, learning_rate_curve, system
 from tools.evaluate.systems.tuning import inner_split, macro_recall
-from tools.training.emodb import Split
 from tools.training.speech import fit_constants
 from tools.training.speech_windows import Windows
+from tools.training.splits import Split
 
 TINY = Recipe(
     epochs=2,
@@ -28,7 +27,7 @@ TINY = Recipe(
     weight_average=0.9,
     shape=BaselineShape(filters=(16, 16, 16), lstm=4, attention=4, dropout=0.1),
 )
-CLASSES = len(SPEECH_CLASSES)
+CLASSES = len(CLASSES)
 
 
 def stretched(windows: Windows) -> Windows:

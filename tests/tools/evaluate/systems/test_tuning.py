@@ -14,7 +14,7 @@ from tools.evaluate.splits import leave_one_speaker_out, random_folds
 from tools.evaluate.system import Material
 from tools.evaluate.systems import SYSTEMS, classical, tuning
 from tools.evaluate.systems.tuning import choose, inner_split, macro_recall
-from tools.training.emodb import Split
+from tools.training.splits import Split
 
 
 @dataclass
