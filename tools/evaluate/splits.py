@@ -50,10 +50,13 @@ class Protocol:
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One split by name: `train` and `test` are items, whose SHA-256 stands in the file's table `items`."""
+    """One split by name, and the seeds that it serves.
+
+    `train` and `test` are items, whose SHA-256 stands in the file's table `items`.
+    """
 
     protocol: str
-    seed: int
+    seeds: tuple[int, ...]
     fold: str
     digest: str
     train: tuple[str, ...]
@@ -215,7 +218,7 @@ def manifest(protocol: Protocol, clips: Sequence[Clip], seed: int, split: Split)
     lines += [f"{side}  {clip.digest}  {clip.name}" for side, chosen in sides.items() for clip in chosen]
     return Manifest(
         protocol=protocol.name,
-        seed=seed,
+        seeds=(seed,),
         fold=split.name,
         digest=digest_of_lines(lines),
         train=tuple(clip.name for clip in sides["train"]),
