@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tools.dataset.clips import Clip
+from tools.dataset.corpora import emodb
 from tools.evaluate.system import Material
-from tools.training import emodb
 from tools.training.speech_windows import Windows, clean_windows, training_windows
 
 #: Training windows of a clip: one clean, the others augmented.
 COPIES: Final = 12
 #: Augmented copies of a clip that the leaky protocol makes before it splits.
 LEAKY_COPIES: Final = 2
-MEN: Final = frozenset({"03", "10", "11", "12", "15"})
 _LIMIT: Final = 30.0
 _CONSTANT: Final = 1e-6
 
@@ -27,31 +27,19 @@ Value = TypeVar("Value", np.float16, np.float32)
 
 def material(data: Path, cache: Path, *, of_each: int | None = None, copies: int = COPIES) -> Material:
     """EMO-DB of `data`, windows kept in `cache`; with `of_each`, that many clips of each speaker and emotion."""
-    found = emodb.load_clips(data)
-    kept = [one for i, one in enumerate(found) if of_each is None or _rank(found, i) < of_each]
-    clips = [
-        Clip(
-            name=one.name,
-            path=one.path,
-            corpus=emodb.FOLDER,
-            speaker=one.speaker,
-            sentence=one.sentence,
-            emotion=one.emotion,
-            sex="male" if one.speaker in MEN else "female",
-            digest=one.digest,
-        )
-        for one in kept
-    ]
+    found = emodb.load(data)
+    clips = [clip for i, clip in enumerate(found) if of_each is None or _rank(found, i) < of_each]
+    spoken: Any = clips  # windows need a clip's name, path and digest, whatever else it is
     return Material(
         clips=clips,
-        clean=clean_windows(kept, cache),
-        training=training_windows(kept, cache, copies),
+        clean=clean_windows(spoken, cache),
+        training=training_windows(spoken, cache, copies),
         labels=np.array([clip.label for clip in clips], np.int64),
         parents=np.arange(len(clips)),
     )
 
 
-def _rank(clips: list[emodb.Clip], i: int) -> int:
+def _rank(clips: Sequence[Clip], i: int) -> int:
     """How many earlier clips have this clip's speaker and emotion."""
     same = (clips[i].speaker, clips[i].emotion)
     return sum((clip.speaker, clip.emotion) == same for clip in clips[:i])
