@@ -47,6 +47,8 @@ class Protocol:
     #: Every item is tested exactly once a seed.
     tests_all: bool = True
     is_result: bool = True
+    #: `prepare` makes other items for every seed.
+    seeded: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -167,6 +169,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
             shuffled_labels,
             unseen_speakers=True,
             is_result=False,
+            seeded=True,
         ),
     )
 }
