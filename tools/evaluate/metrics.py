@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -168,7 +169,8 @@ def table_draws(series: Series, unit: str, statistic: TableStatistic, *, seed: i
     every = [answers.items if unit == "clips" else answers.speakers for answers in series]
     units = np.unique(np.concatenate(every))
     classes = series[0].log_probabilities.shape[1]
-    weights = _weights(units, every, series, stratified=unit == "clips", seed=seed)
+    strata = _strata(units, every, series) if unit == "clips" else np.zeros(len(units), np.int64)
+    weights = _weights(strata.tobytes(), seed)
     means = []
     for answers, of_item in zip(series, every, strict=True):
         counts = np.zeros((len(units), classes * classes))
@@ -180,16 +182,20 @@ def table_draws(series: Series, unit: str, statistic: TableStatistic, *, seed: i
     return np.asarray(np.nanmean(means, axis=0), np.float64)
 
 
-def _weights(
-    units: NDArray[np.str_], every: Sequence[NDArray[np.str_]], series: Series, *, stratified: bool, seed: int
-) -> NDArray[np.float64]:
-    """How often each unit is drawn, (RESAMPLES, units): as many as there are, within their class if stratified."""
-    generator = np.random.default_rng(seed)
+def _strata(units: NDArray[np.str_], every: Sequence[NDArray[np.str_]], series: Series) -> NDArray[np.int64]:
+    """The class of each unit, (units,)."""
     label = np.zeros(len(units), np.int64)
-    if stratified:
-        for answers, of_item in zip(series, every, strict=True):
-            label[np.searchsorted(units, of_item)] = answers.labels
-    weights = np.zeros((RESAMPLES, len(units)))
+    for answers, of_item in zip(series, every, strict=True):
+        label[np.searchsorted(units, of_item)] = answers.labels
+    return label
+
+
+@lru_cache(maxsize=32)
+def _weights(strata: bytes, seed: int) -> NDArray[np.float64]:
+    """How often each unit is drawn, (RESAMPLES, units): within a stratum as many as there are. `strata` are int64."""
+    generator = np.random.default_rng(seed)
+    label = np.frombuffer(strata, np.int64)
+    weights = np.zeros((RESAMPLES, len(label)))
     for one in np.unique(label):
         members = np.flatnonzero(label == one)
         weights[:, members] = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)

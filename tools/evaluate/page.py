@@ -50,9 +50,9 @@ only line that the source paper's 98.75 % may be compared with.</p>
 
 INTERVALS: Final = """\
 <p>Each figure is a mean over seeds of all folds' answers together, with its 95 % interval: the widest of Student's t
-over seeds, the bootstrap over clips (within classes), and, where speakers are unseen, the bootstrap over speakers. Which
-one it is, and the others, stand in <code>results.json</code>. Precision, F1 and recall are macro averages. ECE has ten
-bins of equal numbers of answers; its bootstrap leans upwards. Hatched lines are no results.</p>
+over seeds, the bootstrap over clips (within classes), and, where speakers are unseen, the bootstrap over speakers. All
+of them stand in <code>results.json</code>. Precision, F1 and recall are macro averages. ECE has ten bins of equal
+numbers of answers; its bootstrap leans upwards. Hatched lines are no results.</p>
 """
 
 PAPER: Final = """\

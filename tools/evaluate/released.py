@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from device.errors import ConfigError
 from tools.evaluate.predictions import halved
 from tools.evaluate.runs import EPOCH_FIELDS, MANIFESTS, Fold, FoldFacts, Store
-from tools.evaluate.splits import Manifests
+from tools.evaluate.splits import Manifest, Manifests
 
 SYSTEMS: Final = "emodb"
 SPLITS: Final = "splits"
@@ -67,11 +67,17 @@ def _one_a_line(manifests: Manifests) -> bytes:
 
 
 def _manifests(store: Store) -> dict[str, Manifests]:
+    """All seeds' manifests by protocol; a split that is the same for several seeds stands there once."""
     merged: dict[str, Manifests] = {}
-    for path in sorted((store.folder / MANIFESTS).glob("*/seed-*.json")):
-        one = read_manifests(path)
-        earlier = merged.get(path.parent.name, Manifests(items={}, splits=()))
-        merged[path.parent.name] = Manifests(items=earlier.items | one.items, splits=earlier.splits + one.splits)
+    for folder in sorted((store.folder / MANIFESTS).glob("*")):
+        items: dict[str, str] = {}
+        splits: dict[str, Manifest] = {}
+        for one in [read_manifests(path) for path in sorted(folder.glob("seed-*.json"))]:
+            items |= one.items
+            for split in one.splits:
+                seeds = splits[split.digest].seeds if split.digest in splits else ()
+                splits[split.digest] = msgspec.structs.replace(split, seeds=(*seeds, *split.seeds))
+        merged[folder.name] = Manifests(items=items, splits=tuple(splits.values()))
     return merged
 
 
@@ -79,7 +85,7 @@ def _whole(folds: Sequence[Fold], manifests: Mapping[str, Manifests]) -> list[Fo
     """The folds of those protocols and seeds that are finished to the last fold."""
     kept: list[Fold] = []
     for protocol, seed in dict.fromkeys((fold.facts.protocol, fold.facts.seed) for fold in folds):
-        wanted = {one.digest for one in manifests[protocol].splits if one.seed == seed}
+        wanted = {one.digest for one in manifests[protocol].splits if seed in one.seeds}
         mine = [
             fold
             for fold in folds

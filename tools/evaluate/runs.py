@@ -67,9 +67,13 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One system on one split with one seed."""
+    """One system on one split with one seed.
+
+    `system_digest` was taken when the program started: a file that is edited meanwhile is not the code that runs.
+    """
 
     system: System
+    system_digest: str
     protocol: Protocol
     seed: int
     split: Split
@@ -104,7 +108,7 @@ class Store:
         """The fold's facts, if it was made by this system on this split."""
         facts = self.facts(self.file(job))
         current = facts is not None and (facts.system_digest, facts.split_digest) == (
-            digest_of(job.system),
+            job.system_digest,
             job.split_digest,
         )
         return facts if current else None
@@ -141,7 +145,7 @@ class Store:
             protocol=job.protocol.name,
             seed=job.seed,
             fold=job.split.name,
-            system_digest=digest_of(job.system),
+            system_digest=job.system_digest,
             split_digest=job.split_digest,
             training_s=outcome.training_s,
             test_s=outcome.test_s,
@@ -175,11 +179,11 @@ class Store:
         """Systems that have run here."""
         return sorted(path.parent.name for path in self.folder.glob(f"*/{CURRENT}"))
 
-    def note_current(self, system: System) -> None:
+    def note_current(self, system: str, digest: str) -> None:
         """Write down which code's folds count."""
-        path = self.folder / system.name / CURRENT
+        path = self.folder / system / CURRENT
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(digest_of(system) + "\n")
+        path.write_text(digest + "\n")
 
     def keep_manifests(self, protocol: Protocol, material: Material, seed: int, splits: Sequence[Split]) -> None:
         """Write the manifests of one seed's splits."""
@@ -230,39 +234,31 @@ def run(
     given: Material, systems: Sequence[System], protocols: Sequence[Protocol], seeds: Sequence[int], store: Store
 ) -> None:
     """Every system by every protocol with every seed; prints the hours beforehand. Raises SplitError."""
-    plans = []
-    for protocol in protocols:
-        for seed in seeds:
-            items = protocol.prepare(given, seed)
+    coded = [(system, digest_of(system)) for system in systems]
+    prepared: dict[tuple[str, int], Material] = {}
+    jobs: list[tuple[Job, Material]] = []
+    for seed in seeds:
+        for protocol in protocols:
+            key = protocol.name, seed if protocol.seeded else 0
+            items = prepared[key] = prepared.get(key) or protocol.prepare(given, seed)
             splits = protocol.splits(items.clips, seed)
             check_whole(protocol, items, splits)
             store.keep_manifests(protocol, items, seed, splits)
             digests = [manifest(protocol, items.clips, seed, split).digest for split in splits]
-            plans.append((seed, protocol, list(zip(splits, digests, strict=True))))
-    for system in systems:
-        store.note_current(system)
-    jobs = {
-        (seed, protocol.name): [Job(system, protocol, seed, *one) for system in systems for one in splits]
-        for seed, protocol, splits in plans
-    }
-    everything = [job for some in jobs.values() for job in some]
-    count, expected, unknown = hours(store, everything)
+            pairs = list(zip(splits, digests, strict=True))
+            jobs += [(Job(*system, protocol, seed, *pair), items) for system in coded for pair in pairs]
+    for system, digest in coded:
+        store.note_current(system.name, digest)
+    count, expected, unknown = hours(store, [job for job, _ in jobs])
     print(
-        f"{len(everything)} folds, {len(everything) - count} finished; about {expected:.1f} h for one process"
+        f"{len(jobs)} folds, {len(jobs) - count} finished; about {expected:.1f} h for one process"
         + (f", and {unknown} folds of which nothing is known yet" if unknown else ""),
         flush=True,
     )
-    with tqdm(total=len(everything), unit="fold", mininterval=1.0) as bar:
-        for seed, protocol, _ in sorted(plans, key=lambda plan: plan[0]):
-            mine = jobs[seed, protocol.name]
-            if all(store.finished(job) for job in mine):
-                bar.update(len(mine))
-                continue
-            items = protocol.prepare(given, seed)
-            for job in mine:
-                bar.set_description(job.name, refresh=False)
-                _do(store, job, items)
-                bar.update()
+    with tqdm(jobs, unit="fold", mininterval=1.0) as bar:
+        for job, items in bar:
+            bar.set_description(job.name, refresh=False)
+            _do(store, job, items)
 
 
 def _do(store: Store, job: Job, items: Material) -> None:

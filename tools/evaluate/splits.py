@@ -47,13 +47,18 @@ class Protocol:
     #: Every item is tested exactly once a seed.
     tests_all: bool = True
     is_result: bool = True
+    #: `prepare` makes other items for every seed.
+    seeded: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One split by name: `train` and `test` are items, whose SHA-256 stands in the file's table `items`."""
+    """One split by name, and the seeds that it serves.
+
+    `train` and `test` are items, whose SHA-256 stands in the file's table `items`.
+    """
 
     protocol: str
-    seed: int
+    seeds: tuple[int, ...]
     fold: str
     digest: str
     train: tuple[str, ...]
@@ -164,6 +169,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
             shuffled_labels,
             unseen_speakers=True,
             is_result=False,
+            seeded=True,
         ),
     )
 }
@@ -215,7 +221,7 @@ def manifest(protocol: Protocol, clips: Sequence[Clip], seed: int, split: Split)
     lines += [f"{side}  {clip.digest}  {clip.name}" for side, chosen in sides.items() for clip in chosen]
     return Manifest(
         protocol=protocol.name,
-        seed=seed,
+        seeds=(seed,),
         fold=split.name,
         digest=digest_of_lines(lines),
         train=tuple(clip.name for clip in sides["train"]),

@@ -14,7 +14,7 @@ from device.errors import ConfigError
 from tests.tools.evaluate.made_up import NearestMean, corpus, honest
 from tools.evaluate.runs import Job, Store, digest_of, hours, read_fold, run, seeds_of
 from tools.evaluate.splits import PROTOCOLS, SplitError, manifest
-from tools.evaluate.system import Material, Outcome
+from tools.evaluate.system import Material, Outcome, System
 from tools.training.splits import Split
 
 LOSO = PROTOCOLS["loso"]
@@ -37,10 +37,10 @@ class Counting:
         return self.inner.run(material, split, seed)
 
 
-def jobs_of(system: object, given: Material, seed: int = 0) -> list[Job]:
+def jobs_of(system: System, given: Material, seed: int = 0) -> list[Job]:
     splits = LOSO.splits(given.clips, seed)
     digests = [manifest(LOSO, given.clips, seed, split).digest for split in splits]
-    return [Job(system, LOSO, seed, *one) for one in zip(splits, digests, strict=True)]  # type: ignore[arg-type]
+    return [Job(system, digest_of(system), LOSO, seed, *one) for one in zip(splits, digests, strict=True)]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -82,9 +82,23 @@ def test_another_code_or_another_split_is_computed_again(tmp_path: Path) -> None
 def test_folds_of_earlier_code_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given, store = corpus(), Store(tmp_path)
     run(given, [honest()], [LOSO], [0], store)
-    store.note_current(replace(honest(), digest="2"))
+    store.note_current("nearest_mean", "2")
     assert store.folds("nearest_mean") == []
     assert "4 folds of earlier code" in capsys.readouterr().out
+
+
+def test_the_code_that_counts_is_the_one_that_was_loaded(tmp_path: Path) -> None:
+    """The file of a system is edited while its first fold is computed."""
+    given, store = corpus(), Store(tmp_path)
+
+    class Edited(NearestMean):
+        def run(self, material: Material, split: Split, seed: int) -> Outcome:
+            self.digest = "edited meanwhile"
+            return super().run(material, split, seed)
+
+    run(given, [Edited()], [LOSO], [0], store)
+    assert {fold.facts.system_digest for fold in store.folds("nearest_mean")} == {"1"}
+    assert len(store.folds("nearest_mean")) == 4
 
 
 def test_a_system_without_a_digest_is_known_by_its_file() -> None:
