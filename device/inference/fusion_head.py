@@ -2,9 +2,8 @@
 
 The answer is a log-opinion pool of both branches, computed here, plus a correction that the network gives. The pool
 adds log-likelihood ratios (log-probability minus log-prior, cut from below), averaged over the tokens with weights that
-fall with age; for branches that err independently it is the Bayes answer (Hinton, "Products of experts", 1999). A class
-that a branch was never taught counts as ratio 0 there: speech says nothing for or against surprise. A bored face looks
-neutral to the face network, so boredom counts as neutral plus a constant.
+fall with age; for branches that err independently it is the Bayes answer (Hinton, "Products of experts", 1999). A bored
+face looks neutral to the face network, which was never taught boredom, so boredom counts as neutral plus a constant.
 """
 
 from __future__ import annotations

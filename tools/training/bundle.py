@@ -29,13 +29,14 @@ from device.inference.manifest import (
 from device.inference.tflite import TFLiteRuntime
 from models.contract import FACE, FUSION, NETWORKS, SPEECH, contract_digest, feature_set_digest
 from models.networks.macs import multiply_accumulates
+from tools.dataset.clips import set_digest
+from tools.dataset.corpora import emodb, nemo, ravdess
 from tools.training import golden
 from tools.training.card import card
-from tools.training.emodb import set_digest
 from tools.training.fusion_release import FusionRelease
 from tools.training.speech_release import SpeechRelease
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"
 BUNDLE_BYTES_MAX: Final = 2_000_000
 #: What one inference may cost on a box, in multiply-accumulates.
 CAPS: Final = {"speech": 60_000_000, "face": 30_000_000, "fusion": 2_000_000}
@@ -150,15 +151,19 @@ def _facts(
 
 
 def _training_sets(speech: SpeechRelease, face: FaceRelease) -> tuple[TrainingSet, ...]:
-    return (
+    spoken = tuple(
         TrainingSet(
-            name="EMO-DB (Berlin Database of Emotional Speech)",
+            name=module.NAME,
             used_for="speech branch, fused head, thresholds",
-            items=len(speech.corpus.clips),
-            digest=set_digest(speech.corpus.clips),
-            terms="CC0-1.0",
-            source="Burkhardt et al. 2005; https://doi.org/10.5281/zenodo.7447302",
-        ),
+            items=len(speech.voices.corpora[module.KEY].clips),
+            digest=set_digest(speech.voices.corpora[module.KEY].clips),
+            terms=module.TERMS,
+            source=module.SOURCE,
+        )
+        for module in (emodb, ravdess, nemo)
+    )
+    return (
+        *spoken,
         TrainingSet(
             name="FER2013 pictures with FER+ votes, train part",
             used_for="face branch; a held-out twentieth for its temperature, the fused head and thresholds",

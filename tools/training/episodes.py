@@ -2,7 +2,7 @@
 
 An episode takes one clip's stream and one face of the same label. Given the label both are independent then, so the
 log-opinion pool is the Bayes answer by construction and the fused figure is an optimistic one (real errors are
-correlated). Boredom has no faces: it is paired with neutral ones. Surprise has no clips: it is seen, never heard.
+correlated). Boredom has no faces: it is paired with neutral ones.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ def draw(
 
     `conflicting` pairs a clip with a face of another label; the label of such an episode is the clip's.
     """
-    choices = [emotion for emotion in EMOTIONS if not (conflicting and emotion is Emotion.SURPRISE)]
-    labels = generator.choice([emotion.code for emotion in choices], count)
+    labels = generator.choice([emotion.code for emotion in EMOTIONS], count)
     result = Episodes(
         np.zeros((count, TOKENS, EMBEDDING), np.float32),
         np.zeros((count, TOKENS, EMBEDDING), np.float32),
@@ -146,9 +145,9 @@ def _place_face(
 
 def _drop(episodes: Episodes, generator: np.random.Generator) -> None:
     count = len(episodes.labels)
-    # What only one sense knows must stay there: a bored face alone says neutral, surprise alone says nothing.
+    # What only one sense knows must stay there: a bored face alone says neutral.
     no_speech = (generator.random(count) < SENSE_DROPOUT) & (episodes.labels != Emotion.BOREDOM.code)
-    no_face = (generator.random(count) < SENSE_DROPOUT) & (episodes.labels != Emotion.SURPRISE.code)
+    no_face = generator.random(count) < SENSE_DROPOUT
     hole = generator.random((2, count, TOKENS)) < TOKEN_DROPOUT
     _erase_speech(episodes.speech_embeddings, episodes.evidence, hole[0] | no_speech[:, np.newaxis])
     _erase_face(episodes.face_embeddings, episodes.evidence, hole[1] | no_face[:, np.newaxis])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from device.inference.speech_branch import normalise_contours, normalise_frames
 from device.inference.tflite import TFLiteRuntime
 from models.contract import FACE_SIDE_PIXELS, NETWORKS, NetworkContract
+from tools.dataset.corpora import emodb
 from tools.training.episodes import Episodes
 from tools.training.speech_release import SpeechRelease
 
@@ -27,13 +28,14 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 def speech_cases(speech: SpeechRelease) -> Arrays:
-    """Clean windows of the first clip of three speakers."""
-    speakers = [clip.speaker for clip in speech.corpus.clips]
+    """Clean windows of the first clip of three speakers of EMO-DB."""
+    corpus = speech.voices.corpora[emodb.KEY]
+    speakers = corpus.speakers.tolist()
     rows = [speakers.index(name) for name in sorted(set(speakers))[:CASES]]
-    frames = speech.corpus.clean.frames[rows, 0].astype(np.float32)
+    frames = corpus.clean.frames[rows, 0].astype(np.float32)
     return {
         "frames": _short(normalise_frames(frames, speech.constants)),
-        "contours": _short(normalise_contours(speech.corpus.clean.contours[rows, 0], speech.constants)),
+        "contours": _short(normalise_contours(corpus.clean.contours[rows, 0], speech.constants)),
     }
 
 

@@ -1,114 +1,109 @@
-"""The speech branch as it ships, with the recipe's leave-one-speaker-out figures beside the linear SVM's."""
+"""The speech branch as it ships, and what its recipe says about speakers that it never heard."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from device.inference.constants import SpeechConstants
 from device.inference.manifest import Metric
-from models.networks import speech as network_of
-from tools.training import baseline, scores
-from tools.training.emodb import Clip, Split
+from tools.training import scores, speech
+from tools.training.recipes import SpeechRecipe
 from tools.training.scores import Figure
-from tools.training.speech import Corpus, Recipe, fit_constants, predict, to_int8, train
-from tools.training.speech_folds import Fold, carried_embeddings, out_of_fold, run_folds
-from tools.training.speech_stream import Streams, streams
-from tools.training.speech_windows import clean_windows, training_windows
+from tools.training.speech import Pooler
+from tools.training.speech_folds import Voices, embeddings_of, out_of_fold, out_of_fold_tokens, run_folds
+from tools.training.speech_stream import streams
+from tools.training.splits import speaker_folds
+from tools.training.voices import Corpus
 
-LOSO = "EMO-DB, leave one speaker out, 10 folds, fixed epoch count, nothing fitted on the test speaker"
+PROTOCOL: Final = (
+    "{name}: speakers of all corpora dealt out over {folds} folds, both stages taught without the fold's speakers, fixed "
+    "numbers of steps, float32"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechRelease:
-    """The shipped network (trained on every speaker), and what strangers' folds say about the recipe.
+    """The shipped network (taught on every speaker), and what the folds say about the recipe.
 
-    `token_embeddings` (clips, 16, 64) and `token_logits` (clips, 16, 7) are out of fold, in the shipped space.
+    `token_embeddings` (streamed, 16, 64) and `token_logits` (streamed, 16, 8) are out of fold, in the shipped space;
+    `logits` (clips, 8) are out of fold.
     """
 
-    corpus: Corpus
-    streams: Streams
+    voices: Voices
     network: tf.keras.Model
     constants: SpeechConstants
     tflite: bytes
+    logits: NDArray[np.float32]
     token_embeddings: NDArray[np.float32]
     token_logits: NDArray[np.float32]
     metrics: tuple[Metric, ...]
 
 
-def release(clips: Sequence[Clip], recipe: Recipe, splits: Sequence[Split], folder: Path) -> SpeechRelease:
+def gather(corpora: Mapping[str, Corpus], stream_every: Mapping[str, int], folder: Path) -> Voices:
+    """All corpora; of each, every so-many-th clip of a speaker and emotion gets a stream for the fused head."""
+    chosen, start = [], 0
+    for key, corpus in corpora.items():
+        seen: dict[tuple[str, int], int] = {}
+        for place, clip in enumerate(corpus.clips):
+            number = seen[clip.speaker, clip.label] = seen.get((clip.speaker, clip.label), -1) + 1
+            if number % stream_every[key] == 0:
+                chosen.append(start + place)
+        start += len(corpus.clips)
+    streamed = np.array(chosen)
+    clips = [clip for corpus in corpora.values() for clip in corpus.clips]
+    return Voices(corpora, streamed, streams([clips[row] for row in streamed], folder))
+
+
+def release(voices: Voices, recipe: SpeechRecipe, folds: int, folder: Path) -> SpeechRelease:
     """Fold by fold, then the shipped network; everything finished is kept in `folder` and used again."""
-    corpus = Corpus(clips, clean_windows(clips, folder), training_windows(clips, folder, recipe.copies))
-    heard = streams(clips, folder)
-    folds = run_folds(corpus, heard, splits, recipe, folder)
-    logits = out_of_fold(folds, "logits_int8", len(clips))
-    temperature = scores.fit_temperature(logits, corpus.labels)
-    everyone = np.arange(len(clips))
-    constants = fit_constants(corpus.training, everyone, temperature)
-    network = _shipped(corpus, constants, recipe, folder)
-    embeddings = predict(network, corpus.clean, everyone, constants).embeddings
+    done = run_folds(voices, speaker_folds(voices.clips, folds), recipe, folder)
+    logits = out_of_fold(done, len(voices.clips))
+    temperature = scores.fit_temperature(logits, voices.labels)
+    rows = {key: np.arange(len(corpus.clips)) for key, corpus in voices.corpora.items()}
+    taught = [voices.corpora[key] for key in recipe.sequence.batch]
+    sequence = speech.teach_sequence(taught, rows, recipe, recipe.seed, folder)
+    pooler = Pooler(sequence, recipe, folder)
+    parts = {key: pooler.of_corpus(corpus) for key, corpus in voices.corpora.items()}
+    readout = speech.teach_readout(parts, rows, recipe, pooler.widths, recipe.seed)
+    network = speech.assembled(sequence, readout, recipe)
+    windows = [corpus.training for corpus in voices.corpora.values()]
+    everyone = np.arange(len(voices.clips))
+    shipped = embeddings_of(network, voices, everyone, sequence.constants)
+    token_embeddings, token_logits = out_of_fold_tokens(done, shipped, len(voices.streamed))
     return SpeechRelease(
-        corpus=corpus,
-        streams=heard,
+        voices=voices,
         network=network,
-        constants=constants,
-        tflite=to_int8(corpus, everyone, network, constants, recipe.seed),
-        token_embeddings=carried_embeddings(folds, embeddings),
-        token_logits=out_of_fold(folds, "token_logits", len(clips)),
-        metrics=_metrics(corpus, splits, folds, recipe, temperature),
+        constants=speech.with_temperature(sequence.constants, temperature),
+        tflite=speech.to_int8(network, windows, sequence.constants, recipe.seed),
+        logits=logits,
+        token_embeddings=token_embeddings,
+        token_logits=token_logits,
+        metrics=_metrics(voices, logits, folds, recipe.seed),
     )
 
 
-def _shipped(corpus: Corpus, constants: SpeechConstants, recipe: Recipe, folder: Path) -> tf.keras.Model:
-    file = folder / f"shipped-{recipe.digest()}.weights.h5"
-    if file.exists():
-        network = network_of.build(recipe.shape, l2=recipe.l2)
-        network.load_weights(file)
-        return network
-    network = train(corpus, np.arange(len(corpus.clips)), constants, recipe)
-    network.save_weights(file)
-    (folder / "constants.json").write_bytes(msgspec.json.encode(constants))
-    return network
-
-
-def _metrics(
-    corpus: Corpus, splits: Sequence[Split], folds: Sequence[Fold], recipe: Recipe, temperature: float
-) -> tuple[Metric, ...]:
-    labels = corpus.labels
-    count = len(labels)
-    floats, ints = (out_of_fold(folds, name, count) for name in ("logits", "logits_int8"))
-    predictions = {
-        "speech, int8": ints.argmax(axis=1),
-        "speech, float32": floats.argmax(axis=1),
-        "linear SVM on functionals of the same features": baseline.svm_predictions(
-            baseline.functionals(corpus.clean), labels, splits
-        ),
-    }
-    protocol = (
-        LOSO
-        if len(splits) == len({clip.speaker for clip in corpus.clips})
-        else f"{len(splits)} folds of speakers, a trial run"
-    )
-
-    def row(name: str, figure: Figure, note: str = "") -> Metric:
-        return metric(name, figure, count, protocol + note, recipe.seed)
-
-    rows = []
-    for name, predicted in predictions.items():
-        rows.append(row(f"{name}: accuracy (WA)", scores.accuracy(predicted, labels)))
-        rows.append(row(f"{name}: macro recall (UAR)", scores.macro_recall(predicted, labels)))
-    rows.append(
-        row("speech: int8 and float32 name one class", scores.accuracy(ints.argmax(axis=1), floats.argmax(axis=1)))
-    )
-    error = scores.calibration_error(ints, labels, temperature)
-    note = "; the one temperature is fitted on these answers"
-    return (*rows, row("speech, int8: expected calibration error", Figure(error, error, error), note))
+def _metrics(voices: Voices, logits: NDArray[np.float32], folds: int, seed: int) -> tuple[Metric, ...]:
+    rows, start = [], 0
+    for key, corpus in voices.corpora.items():
+        labels = corpus.labels
+        known = np.unique(labels)
+        part = logits[start : start + len(labels)][:, known]
+        predicted = known[part.argmax(axis=1)]
+        protocol = PROTOCOL.format(name=key, folds=folds)
+        for name, figure in (
+            ("accuracy (WA)", scores.accuracy(predicted, labels)),
+            ("macro recall (UAR)", scores.macro_recall(predicted, labels)),
+        ):
+            rows.append(metric(f"speech, {key}: {name}", figure, len(labels), protocol, seed))
+        start += len(labels)
+    return tuple(rows)
 
 
 def metric(name: str, figure: Figure, items: int, protocol: str, *seeds: int) -> Metric:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +33,8 @@ from models.contract import (
     WINDOW_FRAMES,
     feature_set_digest,
 )
+from tools.dataset.clips import Clip, read_samples, set_digest
 from tools.training.augment import add_noise, add_pause
-from tools.training.emodb import Clip, read_samples, set_digest
 
 TICKS: Final = 16
 FRAMES_PER_TICK: Final = SAMPLE_RATE_HZ // HOP_SAMPLES // TICKS_PER_SECOND
@@ -80,13 +82,21 @@ def _compute(clips: Sequence[Clip]) -> Streams:
     frames = np.empty((len(clips), FRAMES, len(CHANNELS)), np.float16)
     contours = np.empty((len(clips), TICKS, len(CONTOUR_FEATURES)), np.float32)
     quality = np.empty((len(clips), TICKS, len(SPEECH_QUALITY)), np.float32)
-    for row, clip in enumerate(tqdm(clips, desc="streams", unit="clip")):
-        heard = _heard(clip)
-        frames[row] = heard
-        for tick, end in enumerate(tick_ends()):
-            contours[row, tick] = contour_features(repeat_padded(heard[:end]))
-            quality[row, tick] = speech_quality(heard[max(0, end - WINDOW_FRAMES) : end])
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        results = pool.map(_of_clip, clips, chunksize=8)
+        for row, one in enumerate(tqdm(results, total=len(clips), desc="streams", unit="clip")):
+            frames[row], contours[row], quality[row] = one.frames, one.contours, one.quality
     return Streams(frames, contours, quality)
+
+
+def _of_clip(clip: Clip) -> Streams:
+    """The stream of one clip, without the clips' axis."""
+    heard = _heard(clip)
+    return Streams(
+        heard.astype(np.float16),
+        np.array([contour_features(repeat_padded(heard[:end])) for end in tick_ends()], np.float32),
+        np.array([speech_quality(heard[max(0, end - WINDOW_FRAMES) : end]) for end in tick_ends()], np.float32),
+    )
 
 
 def _heard(clip: Clip) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from tools.training.emodb import Clip, load_clips, read_samples
 from device.features.stream import frames_of
 from device.features.window import repeat_padded
 from models.contract import SAMPLE_RATE_HZ, WINDOW_FRAMES
-from tests.tools.training.test_emodb import folder_with
+from tests.tools.training.test_splits import folder_with
 from tools.training.speech_stream import FIRST_FRAME, TICKS, streams
 from tools.training.speech_windows import clean_windows, training_windows
 

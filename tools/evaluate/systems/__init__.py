@@ -25,7 +25,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "ours": (
         "ours",
-        "ours_float",
+        "ours_int8",
         "ours_without_nonlinear",
         "ours_without_attention",
         "ours_without_sequence",
