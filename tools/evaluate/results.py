@@ -15,7 +15,7 @@ from tools.evaluate import metrics
 from tools.evaluate.metrics import Answers, Estimate, Margin
 from tools.evaluate.predictions import Row, read_rows
 from tools.evaluate.released import SYSTEMS, Released, read_released
-from tools.evaluate.runs import Fold
+from tools.evaluate.runs import OBSERVED, Fold
 from tools.evaluate.splits import LOSO, PROTOCOLS, digest_of_lines
 from tools.training import scores
 
@@ -24,8 +24,6 @@ OURS: Final = "ours"
 #: The int8 file as shipped, on the same folds; while it is missing, the float32 network stands in, and that is said.
 OURS_INT8: Final = "ours_int8"
 BASELINES: Final = ("svm", "svm_rbf", "elm", "cnn", "bilstm")
-#: End of the name of a system that ran once more under an observer of its epochs: for figures over epochs only.
-OBSERVED: Final = "_epochs"
 CLASSES: Final = tuple(str(emotion) for emotion in SPEECH_CLASSES)
 
 
