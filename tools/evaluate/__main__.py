@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("step", choices=("run", "collect", "report", "harness-check"))
     parser.add_argument("--data", type=Path, help="folder that holds emodb/ (for run and harness-check)")
-    parser.add_argument("--systems", default="all", help="names with commas between; default: all")
+    parser.add_argument("--systems", default="all", help="names with commas between, NAME_epochs too; default: all")
     parser.add_argument("--protocols", default="all", help="names with commas between; default: all")
     parser.add_argument("--seeds", default=None, help=f"for example 0-4 or 0,2; default {FULL_SEEDS}, smoke 0")
     parser.add_argument("--smoke", action="store_true", help="a small part, one seed, into build/")
@@ -75,6 +75,19 @@ def named(wanted: str, known: Sequence[str], what: str) -> list[str]:
         if name not in known:
             raise ConfigError(f"--{what} {name}: not known.", next_step=f"Choose from {', '.join(known)}, or all.")
     return names
+
+
+def made(registry: Registry, name: str) -> System:
+    """The system of that name; NAME_epochs is the system NAME under an observer of its epochs, where it has one."""
+    from tools.evaluate.runs import OBSERVED
+
+    if name in registry:
+        return registry[name]()
+    observed = getattr(registry[name.removesuffix(OBSERVED)](), "recording", None)
+    if observed is None:
+        raise ConfigError(f"--systems {name}: this system has no epochs.", next_step="Name it without _epochs.")
+    system: System = observed()
+    return system
 
 
 def _run(chosen: argparse.Namespace, build: Path) -> None:
@@ -104,12 +117,14 @@ def _run(chosen: argparse.Namespace, build: Path) -> None:
 
 def run_named(given: Material, registry: Registry, systems: str, protocols: str, seeds: str, build: Path) -> None:
     """The run step on given material."""
-    from tools.evaluate.runs import Store, run, seeds_of
+    from tools.evaluate.runs import OBSERVED, Store, run, seeds_of
     from tools.evaluate.splits import PROTOCOLS
 
+    observable = [name + OBSERVED for name in registry]
+    names = list(registry) if systems == "all" else named(systems, [*registry, *observable], "systems")
     run(
         given,
-        [registry[name]() for name in named(systems, list(registry), "systems")],
+        [made(registry, name) for name in names],
         [PROTOCOLS[name] for name in named(protocols, list(PROTOCOLS), "protocols")],
         seeds_of(seeds),
         Store(build / "runs"),

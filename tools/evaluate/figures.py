@@ -19,8 +19,8 @@ from tools.evaluate import metrics
 from tools.evaluate.ladder import in_order, ladder, shown
 from tools.evaluate.metrics import TableStatistic
 from tools.evaluate.predictions import Row
-from tools.evaluate.results import CLASSES, OBSERVED, Evidence, answers_of_row
-from tools.evaluate.runs import EPOCH_FIELDS
+from tools.evaluate.results import CLASSES, Evidence, answers_of_row
+from tools.evaluate.runs import EPOCH_FIELDS, OBSERVED
 from tools.evaluate.splits import LOSO, PROTOCOLS
 from tools.training import scores
 

@@ -14,7 +14,7 @@ from tools.evaluate import metrics
 from tools.evaluate.metrics import Answers, Estimate, Margin
 from tools.evaluate.predictions import Row, read_rows
 from tools.evaluate.released import SYSTEMS, Released, read_released
-from tools.evaluate.runs import Fold
+from tools.evaluate.runs import OBSERVED, Fold
 from tools.evaluate.splits import LOSO, PROTOCOLS, digest_of_lines
 from tools.evaluate.system import CLASSES
 from tools.training import scores
@@ -24,9 +24,7 @@ OURS: Final = "ours"
 #: The int8 file as shipped, on the same folds; while it is missing, the float32 network stands in, and that is said.
 OURS_INT8: Final = "ours_int8"
 BASELINES: Final = ("svm", "svm_rbf", "elm", "cnn", "bilstm")
-#: End of the name of a system that ran once more under an observer of its epochs: for figures over epochs only.
-OBSERVED: Final = "_epochs"
-CLASSES: Final = tuple(str(emotion) for emotion in CLASSES)
+NAMES: Final = tuple(str(emotion) for emotion in CLASSES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +161,7 @@ def summary(evidence: Evidence, system: str, protocol: str) -> dict[str, Any]:
         "ece": metrics.of_confidence(series, scores.confidence_error),
         "recall_by_class": dict(
             zip(
-                CLASSES,
+                NAMES,
                 np.mean([metrics.recalls(metrics.table_of(one)) for one in series], axis=0).tolist(),
                 strict=True,
             )
@@ -237,7 +235,7 @@ def results(evidence: Evidence) -> dict[str, Any]:
     ran = {system: evidence.protocols(system) for system in evidence.compared}
     in_loso = [system for system, protocols in ran.items() if LOSO in protocols]
     return {
-        "classes": list(CLASSES),
+        "classes": list(NAMES),
         "protocols": {one.name: {"title": one.title, "is_result": one.is_result} for one in PROTOCOLS.values()},
         "intervals": (
             "95 %; seeds: Student's t over seeds; clips: percentile bootstrap over clips within classes; speakers: "

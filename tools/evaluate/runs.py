@@ -31,6 +31,8 @@ from tools.training.splits import Split
 FOLDER: Final = Path("build/evaluate/runs")
 MANIFESTS: Final = "manifests"
 CURRENT: Final = "current"
+#: End of the name of a system that runs under an observer of its epochs: for figures over epochs, not for the tables.
+OBSERVED: Final = "_epochs"
 #: Order of the numbers of an epoch in its row of `epochs`.
 EPOCH_FIELDS: Final = tuple(Epoch.__dataclass_fields__)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device.errors import ConfigError
 from tests.tools.evaluate.made_up import Memory, NearestMean, corpus, honest
 from tools.evaluate.__main__ import main, run_named
 from tools.evaluate.predictions import Row, write_rows
@@ -213,6 +214,24 @@ def test_a_seed_with_a_fold_missing_is_not_released(tmp_path: Path, capsys: pyte
     assert "seed 1: 3 of 4 folds, left out" in capsys.readouterr().out
     released = read_released(tmp_path / "out" / "predictions" / "emodb" / "ours.npz")
     assert {fold.facts.seed for fold in released.folds} == {0}
+
+
+def test_a_system_under_an_observer_is_drawn_and_not_compared(tmp_path: Path) -> None:
+    class Network(NearestMean):
+        def recording(self) -> NearestMean:
+            return honest(f"{self.name}_epochs")
+
+    registry: dict[str, Callable[[], System]] = {"cnn": lambda: Network("cnn", earlier=()), "svm": SYSTEMS["svm"]}
+    run_named(corpus(), registry, "cnn,cnn_epochs", "loso", "0", tmp_path)
+    out = tmp_path / "out"
+    main(["collect", "--build", str(tmp_path), "--out", str(out)])
+    main(["report", "--out", str(out)])
+    found = json.loads((out / "results.json").read_text())
+    assert [one["system"] for one in found["summaries"]] == ["cnn"]
+    assert {run["system"] for run in found["runs"]} == {"cnn", "cnn_epochs"}
+    assert ">cnn<" in (out / "figures" / "scores-over-epochs.svg").read_text()
+    with pytest.raises(ConfigError, match="no epochs"):
+        run_named(corpus(), registry, "svm_epochs", "loso", "0", tmp_path)
 
 
 @pytest.mark.parametrize(
