@@ -19,7 +19,7 @@ from tools.evaluate import metrics
 from tools.evaluate.ladder import in_order, ladder, shown
 from tools.evaluate.metrics import TableStatistic
 from tools.evaluate.predictions import Row
-from tools.evaluate.results import CLASSES, Evidence, answers_of_row
+from tools.evaluate.results import NAMES, Evidence, answers_of_row
 from tools.evaluate.runs import EPOCH_FIELDS, OBSERVED
 from tools.evaluate.splits import LOSO, PROTOCOLS
 from tools.training import scores
@@ -196,12 +196,12 @@ def recall_by_emotion(summaries: Sequence[Mapping[str, Any]], protocol: str = LO
     figure, (ax,) = _panels(1, 1, 9.0, 3.4)
     width = 0.8 / len(names)
     for number, name in enumerate(names):
-        places = np.arange(len(CLASSES)) + (number - (len(names) - 1) / 2) * width
-        heights = [100 * mine[name][emotion] for emotion in CLASSES]
+        places = np.arange(len(NAMES)) + (number - (len(names) - 1) / 2) * width
+        heights = [100 * mine[name][emotion] for emotion in NAMES]
         look = {"color": _line(number)["color"], "hatch": ("", "///")[number // (len(OKABE_ITO) - 1) % 2]}
         ax.bar(places, heights, width, label=name, edgecolor="white", linewidth=0.5, **look)
     ax.set(ylabel="% recognised", ylim=(0, 100), title=PROTOCOLS[protocol].title)
-    ax.set_xticks(range(len(CLASSES)), CLASSES)
+    ax.set_xticks(range(len(NAMES)), NAMES)
     ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return figure
 
@@ -267,7 +267,7 @@ def reliability(evidence: Evidence, system: str, protocol: str = LOSO, bins: int
 def confusion_of(evidence: Evidence, system: str, protocol: str = LOSO) -> NDArray[np.int64]:
     """Counts of all seeds together."""
     series = evidence.series(system, protocol).values()
-    tables = [scores.confusion(one.predicted, one.labels, len(CLASSES)) for one in series]
+    tables = [scores.confusion(one.predicted, one.labels, len(NAMES)) for one in series]
     return np.asarray(np.sum(tables, axis=0), np.int64)
 
 
@@ -304,7 +304,7 @@ def _drawn(evidence: Evidence, found: Mapping[str, Any], line: Sequence[Mapping[
         drawn["recall-by-emotion"] = recall_by_emotion(found["summaries"])
     tables: dict[str, tuple[NDArray[np.int64], Sequence[str]]] = {}
     if evidence.series(shipped, LOSO):
-        tables[f"{shipped}, LOSO (%)"] = confusion_of(evidence, shipped), CLASSES
+        tables[f"{shipped}, LOSO (%)"] = confusion_of(evidence, shipped), NAMES
         drawn["reliability"] = reliability(evidence, shipped)
     if faces := evidence.found("ferplus-valid", "face"):
         answers = [answers_of_row(row) for row in faces]

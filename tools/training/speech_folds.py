@@ -163,7 +163,7 @@ def out_of_fold(folds: Sequence[Fold], clips: int) -> NDArray[np.float32]:
 def out_of_fold_tokens(
     folds: Sequence[Fold], shipped: NDArray[np.float32], streamed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Out-of-fold token embeddings (streamed, 16, 64) in the shipped branch's space, and token logits (streamed, 16, 8).
+    """Out-of-fold token embeddings (streamed, 16, 64) in the shipped space, and token logits (streamed, 16, 8).
 
     Each fold's network has a space of its own. A ridge map from the fold's embeddings to the shipped ones
     (`shipped`, (clips, 64)) is fitted on the fold's training clips and applied to the clips that it never heard.

@@ -23,8 +23,8 @@ from tools.training.splits import speaker_folds
 from tools.training.voices import Corpus
 
 PROTOCOL: Final = (
-    "{name}: speakers of all corpora dealt out over {folds} folds, both stages taught without the fold's speakers, fixed "
-    "numbers of steps, float32"
+    "{name}: speakers of all corpora dealt out over {folds} folds, both stages taught without the fold's speakers, "
+    "fixed numbers of steps, float32"
 )
 
 

@@ -1,7 +1,7 @@
 """Ours: the speech branch that ships, by the recipe that makes the bundle, and what it is worth without its parts.
 
-RAVDESS and nEMO teach on every fold's training side; they hold no clip and no speaker of EMO-DB. `ours_int8` answers by the
-int8 file in the runtime of the box; the variants, which are compared with each other and with `ours`, in float32.
+RAVDESS and nEMO teach on every fold's training side; they hold no clip and no speaker of EMO-DB. `ours_int8` answers by
+the int8 file in the runtime of the box; the variants, which are compared with each other and with `ours`, in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from device.inference.speech_branch import log_softmax
 from models.contract import SPEECH
 from models.networks import speech as network_of
 from tools.dataset.corpora import emodb
-from tools.evaluate.system import Material, Outcome
+from tools.evaluate.system import CLASSES, Material, Outcome
 from tools.training import speech
 from tools.training.recipes import SpeechRecipe, digest_of, read
 from tools.training.speech import Pooled, Pooler, Readout, SequenceNetwork
@@ -31,7 +31,6 @@ from tools.training.speech_windows import Windows
 from tools.training.splits import Split
 from tools.training.voices import Corpus, load_corpora
 
-EMODB_CLASSES: Final = 7
 #: Windows that tell the converter the ranges, in a fold.
 REPRESENTATIVE: Final = 120
 
@@ -93,7 +92,7 @@ class Ours:
             logits = readout.log_scores(known.parts[emodb.KEY].clean[split.test])
         tf.keras.backend.clear_session()
         return Outcome(
-            log_probabilities=log_softmax(logits[:, :EMODB_CLASSES]),
+            log_probabilities=log_softmax(logits[:, : len(CLASSES)]),
             training_s=trained - started,
             test_s=time.perf_counter() - trained,
         )
