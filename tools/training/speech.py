@@ -163,7 +163,7 @@ def teach_sequence(
     clips = [one.clips[row] for one in corpora for row in rows[one.key]]
     what = [recipe.sequence, recipe.shape, recipe.copies, seed, set_digest(clips)]
     digest = digest_of(what, speech.__file__, batches.__file__)
-    constants = fit_constants([_of(one.training, rows[one.key]) for one in corpora])
+    constants = fit_constants([of_rows(one.training, rows[one.key]) for one in corpora])
     tf.keras.utils.set_random_seed(seed)
     classifier = speech.sequence_classifier(recipe.shape, l2=recipe.sequence.l2)
     file = folder / f"sequence-{digest}.weights.h5"
@@ -181,7 +181,7 @@ def teach_sequence(
     return SequenceNetwork(classifier, constants, digest)
 
 
-def _of(windows: Windows, rows: NDArray[np.int64]) -> Windows:
+def of_rows(windows: Windows, rows: NDArray[np.int64]) -> Windows:
     return Windows(windows.frames[rows], windows.contours[rows])
 
 

@@ -23,7 +23,7 @@ from models.networks.baselines import NETWORKS, BaselineShape
 from tools.evaluate.system import CLASSES, Epoch, Material, Outcome
 from tools.evaluate.systems.tuning import SHARE_OF_EPOCHS, choose, code_digest, inner_split
 from tools.training import scores, speech
-from tools.training.speech import fit_constants
+from tools.training.speech import fit_constants, of_rows
 from tools.training.splits import Split
 
 PAPER: Final = "_paper"
@@ -94,7 +94,7 @@ class NetworkSystem:
         """Choose on an inner split, learn `split.train`, answer `split.test`."""
         number = choose(self, material, split).number if len(self.recipes) > 1 else 0
         started = time.perf_counter()
-        constants = fit_constants(material.clean, split.train)
+        constants = fit_constants([of_rows(material.clean, split.train)])
         observer = _Observer(material, split.test, constants)
         seen = [observer] if self.record_epochs else []
         network = train(self.kind, material, split.train, constants, self.recipes[number], seed, seen)
@@ -129,7 +129,7 @@ class NetworkSystem:
         return float((answers.argmax(axis=1) == material.labels[inner.test]).mean())
 
     def _answers(self, material: Material, split: Split, recipe: Recipe, seed: int) -> NDArray[np.float32]:
-        constants = fit_constants(material.clean, split.train)
+        constants = fit_constants([of_rows(material.clean, split.train)])
         network = train(self.kind, material, split.train, constants, recipe, seed)
         return predict(network, material, split.test, constants)
 

@@ -43,16 +43,17 @@ class Variant:
     other_corpora: bool = True
     augmented: bool = True
     distilled: bool = False
-    enrolled: bool = False
-    shape: tuple[tuple[str, object], ...] = ()
+    attention: bool = True
+    nonlinear: bool = True
+    sequence: bool = True
 
 
 VARIANTS: Final[dict[str, Variant]] = {
     "ours": Variant(),
     "ours_int8": Variant(int8=True),
-    "ours_without_nonlinear": Variant(shape=(("nonlinear", False),)),
-    "ours_without_attention": Variant(shape=(("attention", False),)),
-    "ours_without_sequence": Variant(shape=(("members", (("statistics", 96),) * 4),)),
+    "ours_without_nonlinear": Variant(nonlinear=False),
+    "ours_without_attention": Variant(attention=False),
+    "ours_without_sequence": Variant(sequence=False),
     "ours_without_augmentation": Variant(augmented=False),
     "ours_without_other_corpora": Variant(other_corpora=False),
     "ours_distilled": Variant(distilled=True),
@@ -67,7 +68,12 @@ class Ours:
         self.name = name
         self._variant = VARIANTS[name]
         recipe = read("speech", SpeechRecipe)
-        shape = replace(recipe.shape, **dict(self._variant.shape))
+        members = recipe.shape.members
+        if not self._variant.sequence:
+            members = tuple(("statistics", width) for _, width in members)
+        shape = replace(
+            recipe.shape, members=members, attention=self._variant.attention, nonlinear=self._variant.nonlinear
+        )
         self._recipe = msgspec.structs.replace(recipe, shape=shape)
         self.digest = digest_of([self._recipe, name], speech.__file__, network_of.__file__, __file__)
         self._others: dict[str, Corpus] = {}

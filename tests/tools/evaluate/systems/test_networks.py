@@ -17,7 +17,7 @@ from tools.evaluate.system import CLASSES, Material
 from tools.evaluate.systems import networks, tuning
 from tools.evaluate.systems.networks import NetworkSystem, Recipe, learning_rate_curve, system
 from tools.evaluate.systems.tuning import inner_split, macro_recall
-from tools.training.speech import fit_constants
+from tools.training.speech import fit_constants, of_rows
 from tools.training.speech_windows import Windows
 from tools.training.splits import Split
 
@@ -27,7 +27,7 @@ TINY = Recipe(
     weight_average=0.9,
     shape=BaselineShape(filters=(16, 16, 16), lstm=4, attention=4, dropout=0.1),
 )
-CLASSES = len(CLASSES)
+COUNT = len(CLASSES)
 
 
 def stretched(windows: Windows) -> Windows:
@@ -71,12 +71,12 @@ class Rehearsal:
     ) -> NDArray[np.float32]:
         self.asked.append(rows)
         wrong = np.arange(len(rows)) >= share * len(rows)
-        return np.asarray(np.eye(CLASSES)[(material.labels[rows] + wrong) % CLASSES], np.float32)
+        return np.asarray(np.eye(COUNT)[(material.labels[rows] + wrong) % COUNT], np.float32)
 
 
 def test_every_test_item_gets_log_probabilities(given: Material, split: Split) -> None:
     outcome = tiny("cnn_bilstm_attention", epochs=1).run(given, split, 0)
-    check_outcome(outcome, given.labels[split.test], CLASSES)
+    check_outcome(outcome, given.labels[split.test], COUNT)
     assert outcome.epochs == () and outcome.training_s > 0
 
 
@@ -92,7 +92,7 @@ def test_an_observer_changes_nothing_of_what_a_seed_learns(given: Material, spli
     np.testing.assert_allclose(outcome.log_probabilities, answers, atol=1e-5)
     labels = given.labels[split.test]
     assert macro_recall(answers.argmax(axis=1), labels) > 0.7
-    check_outcome(outcome, labels, CLASSES)
+    check_outcome(outcome, labels, COUNT)
     assert [epoch.number for epoch in outcome.epochs] == list(range(1, 13))
     last = outcome.epochs[-1]
     assert last.test_loss == pytest.approx(-answers[np.arange(len(labels)), labels].mean(), abs=1e-4)
@@ -150,7 +150,7 @@ def test_without_augmentation_only_the_clean_copy_is_learned(given: Material, sp
         contour_scale=(1.0,) * 14,
         limit=5.0,
         temperature=1.0,
-        prior=(1 / CLASSES,) * CLASSES,
+        prior=(1 / COUNT,) * COUNT,
     )
     for share, copies in ((1.0, {0}), (0.25, {0, 1, 2}), (0.0, {1, 2})):
         batches = networks._Batches(marked, split.train, plain, replace(TINY, clean_share=share), 0)
@@ -160,7 +160,7 @@ def test_without_augmentation_only_the_clean_copy_is_learned(given: Material, sp
 
 def test_classes_are_weighted_to_count_alike(given: Material, split: Split) -> None:
     rows = np.concatenate([split.train, split.train[given.labels[split.train] == 0]])
-    constants = fit_constants(given.clean, split.train)
+    constants = fit_constants([of_rows(given.clean, split.train)])
     batches = networks._Batches(given, rows, constants, TINY, 0)
     targets, weights = (np.concatenate([batches[i][part] for i in range(len(batches))]) for part in (1, 2))
-    np.testing.assert_allclose((targets * weights[:, np.newaxis]).sum(axis=0), len(rows) / CLASSES, rtol=1e-5)
+    np.testing.assert_allclose((targets * weights[:, np.newaxis]).sum(axis=0), len(rows) / COUNT, rtol=1e-5)
