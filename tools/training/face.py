@@ -20,7 +20,7 @@ from tqdm.keras import TqdmCallback
 
 from models.contract import FACE_CLASSES
 from models.networks import face
-from tools.training import face_teacher, ferplus
+from tools.training import face_start, face_teacher, ferplus
 from tools.training.face_pictures import augment, normalised, upscaled
 
 BUILD: Final = Path("build/training/face")
@@ -133,19 +133,25 @@ def train(
     folder: Path,
     *,
     opinions: NDArray[np.float32] | None = None,
+    start: Path | None = None,
     shape: face.FaceShape | None = None,
     quiet: bool = False,
 ) -> tf.keras.Model:
     """Train, or continue in `folder`, and leave the averaged network there as final.keras, in float32.
 
-    `opinions` are a teacher's probabilities of all training pictures (`face_teacher`). Also left: plan.json,
-    journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
+    `opinions` are a teacher's probabilities of all training pictures (`face_teacher`); `start` is a released int8 file
+    to go on from. Also left: plan.json, journal.jsonl (one line an epoch) and the checkpoint of the last epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     tf.keras.utils.set_random_seed(plan.seed)
     network = _built(shape, half=plan.half)
     batches = _training_batches(pictures.training, plan, opinions)
+    if start is not None:
+        seen = np.concatenate([crops for crops, _, _ in batches.take(8).as_numpy_iterator()])
+        plain = _built(shape, half=False)
+        face_start.start_from(plain, start, seen)
+        network.set_weights(plain.get_weights())
     trained = _compiled(network, plan, len(batches))
     watching: list[tf.keras.callbacks.Callback] = [
         tf.keras.callbacks.BackupAndRestore(str(folder / "checkpoint"), delete_checkpoint=False),
@@ -169,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ferplus/ferplus.npz")
     parser.add_argument("--build", type=Path, default=BUILD, help="where checkpoints and the network go")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
+    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
+    parser.add_argument("--start", type=Path, help="a released face.tflite to go on from")
     parser.add_argument("--threads", type=int, default=Plan.threads)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--half", action="store_true", help="multiply in bfloat16")
@@ -185,12 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         opinions = face_teacher.opinions(chosen.teacher, pictures.training.pixels, chosen.build / "teacher.npy")
     plan = Plan(
         epochs=chosen.epochs,
+        learning_rate=chosen.learning_rate,
         threads=chosen.threads,
         seed=chosen.seed,
         half=chosen.half,
         teacher_share=0.0 if opinions is None else chosen.teacher_share,
     )
-    train(pictures, plan, chosen.build, opinions=opinions)
+    train(pictures, plan, chosen.build, opinions=opinions, start=chosen.start)
 
 
 if __name__ == "__main__":
