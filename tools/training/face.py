@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,19 +18,22 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
-from models.contract import FACE_CLASSES
+from models.contract import FACE, FACE_CLASSES
 from models.networks import face
 from tools.training import face_start, face_teacher, ferplus
 from tools.training.face_pictures import augment, normalised, upscaled
+from tools.training.recipes import read
 
 BUILD: Final = Path("build/training/face")
+#: The released network that the recipe starts from and learns from.
+TEACHER: Final = Path("models/teachers/face-0.1.0")
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that was chosen before training."""
 
-    epochs: int = 55
+    epochs: int = 14
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -174,13 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.training.face", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ferplus/ferplus.npz")
     parser.add_argument("--build", type=Path, default=BUILD, help="where checkpoints and the network go")
-    parser.add_argument("--epochs", type=int, default=Plan.epochs)
-    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
-    parser.add_argument("--start", type=Path, help="a released face.tflite to go on from")
-    parser.add_argument("--threads", type=int, default=Plan.threads)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--half", action="store_true", help="multiply in bfloat16")
-    parser.add_argument("--teacher", type=Path, help="a released bundle whose face branch gives a second opinion")
+    recipe = read("face", Plan)
+    parser.add_argument("--epochs", type=int, default=recipe.epochs)
+    parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
+    parser.add_argument("--start", type=Path, default=TEACHER / FACE.file, help="a released face.tflite to go on from")
+    parser.add_argument("--threads", type=int, default=recipe.threads)
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument("--teacher", type=Path, default=TEACHER, help="whose opinion counts beside the votes")
+    parser.add_argument("--from-nothing", action="store_true", help="neither a start nor a teacher")
     parser.add_argument(
         "--teacher-share", type=float, default=0.5, help="how much that opinion counts beside the votes"
     )
@@ -188,18 +192,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = ferplus.load(chosen.data)
     tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    opinions = None
-    if chosen.teacher is not None:
-        opinions = face_teacher.opinions(chosen.teacher, pictures.training.pixels, chosen.build / "teacher.npy")
-    plan = Plan(
+    plan = replace(
+        recipe,
         epochs=chosen.epochs,
         learning_rate=chosen.learning_rate,
         threads=chosen.threads,
         seed=chosen.seed,
-        half=chosen.half,
-        teacher_share=0.0 if opinions is None else chosen.teacher_share,
+        teacher_share=0.0 if chosen.from_nothing else recipe.teacher_share,
     )
-    train(pictures, plan, chosen.build, opinions=opinions, start=chosen.start)
+    if chosen.from_nothing:
+        train(pictures, plan, chosen.build)
+    else:
+        opinions = face_teacher.opinions(chosen.teacher, pictures.training.pixels, chosen.build / "teacher.npy")
+        train(pictures, plan, chosen.build, opinions=opinions, start=chosen.start)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tools.training import face, face_release, ferplus, fusion, fusion_release, speech_release
+from models.contract import FACE
+from tools.training import face, face_release, face_teacher, ferplus, fusion, fusion_release, speech_release
 from tools.training.bundle import FaceRelease, origin, write_bundle
 from tools.training.bundle import face_release as read_face
 from tools.training.effort import FULL, Effort
@@ -34,7 +36,7 @@ def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face:
         sight.network,
         sight.constants,
         pictures,
-        fusion.Recipe(rounds=effort.fusion_rounds, seed=recipe.seed),
+        replace(read("fusion", fusion.Recipe), rounds=effort.fusion_rounds),
         build / "fusion",
     )
     command = "python -m tools.training --data DIR" + ("" if effort == FULL else " --smoke")
@@ -74,6 +76,8 @@ def _face(data: Path, pictures: ferplus.FerPlus, effort: Effort, folder: Path, t
     """A finished face training as it is, or a new one."""
     if not (folder / "result.json").exists():
         if not (folder / "final.keras").exists():
-            face.train(pictures, face.Plan(epochs=effort.face_epochs, threads=threads), folder)
+            plan = replace(read("face", face.Plan), epochs=effort.face_epochs, threads=threads)
+            opinions = face_teacher.opinions(face.TEACHER, pictures.training.pixels, folder / "teacher.npy")
+            face.train(pictures, plan, folder, opinions=opinions, start=face.TEACHER / FACE.file)
         face_release.release(data, folder)
     return read_face(folder)
