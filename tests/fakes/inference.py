@@ -82,7 +82,7 @@ SPEECH_CONSTANTS = SpeechConstants(
     contour_scale=(1.0,) * len(CONTOUR_FEATURES),
     limit=4.0,
     temperature=1.0,
-    prior=(1 / 7,) * 7,
+    prior=(1 / len(SPEECH_CLASSES),) * len(SPEECH_CLASSES),
 )
 FACE_CONSTANTS = FaceConstants(mean=128.0, scale=64.0, temperature=1.0, prior=(1 / 7,) * 7)
 FUSION_CONSTANTS = FusionConstants(log_floor=-5.0, boredom_from_neutral=-2.0, recency=0.9, temperature=1.0)

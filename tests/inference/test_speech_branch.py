@@ -47,7 +47,7 @@ def test_level_of_the_voice_survives_normalisation(constants: SpeechConstants) -
 
 
 def test_temperature_softens_without_changing_the_order(constants: SpeechConstants) -> None:
-    logits = np.array([3, 1, 0, 0, 0, 0, -1], np.float32)
+    logits = np.array([3, 1, 0, 0, 0, 0, 0, -1], np.float32)
     window, contours = np.zeros((WINDOW_FRAMES, len(CHANNELS)), np.float32), np.zeros(len(CONTOUR_FEATURES), np.float32)
     answers = [
         SpeechBranch(FakeNetwork(logits), msgspec.structs.replace(constants, temperature=t)).run(window, contours)
@@ -60,7 +60,7 @@ def test_temperature_softens_without_changing_the_order(constants: SpeechConstan
 
 
 def test_window_of_another_shape_is_our_own_fault(constants: SpeechConstants) -> None:
-    branch = SpeechBranch(FakeNetwork(np.zeros(7, np.float32)), constants)
+    branch = SpeechBranch(FakeNetwork(np.zeros(len(SPEECH_CLASSES), np.float32)), constants)
     with pytest.raises(AssertionError):
         branch.run(np.zeros((100, len(CHANNELS)), np.float32), np.zeros(len(CONTOUR_FEATURES), np.float32))
 

@@ -32,7 +32,7 @@ FACE_OF: Final[dict[Emotion, Emotion]] = {e: e for e in FACE_CLASSES} | {Emotion
 
 @dataclass(frozen=True, eq=False)
 class SpeechTokens:
-    """Of each clip (n) and tick (t): `embeddings` (n, t, 64), calibrated `log_probabilities` (n, t, 7), `quality`
+    """Of each clip (n) and tick (t): `embeddings` (n, t, 64), calibrated `log_probabilities` (n, t, 8), `quality`
     (n, t, 2); `labels` (n,) are codes of the vocabulary."""
 
     embeddings: NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 The speech tokens are out of fold: every token comes from a branch that never heard its speaker, else the head would
 learn to trust the speech branch more than it may. Embeddings of the fold branches are carried into the shipped branch's
-space first (`speech_folds.carried_embeddings`). The face tokens come from pictures that the face branch was not
+space first (`speech_folds.out_of_fold_tokens`). The face tokens come from pictures that the face branch was not
 trained on.
 """
 

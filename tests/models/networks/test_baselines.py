@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.contract import CHANNELS, SPEECH_CLASSES, WINDOW_FRAMES
-from models.networks.baselines import NETWORKS, BaselineShape
+from models.contract import CHANNELS, WINDOW_FRAMES
+from models.networks.baselines import CLASSES, NETWORKS, BaselineShape
 
 
 def windows(count: int = 3) -> NDArray[np.float32]:
@@ -23,7 +23,7 @@ def built() -> dict[str, tf.keras.Model]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_windows_become_logits(built: dict[str, tf.keras.Model], name: str) -> None:
-    assert built[name](windows()).shape == (3, len(SPEECH_CLASSES))
+    assert built[name](windows()).shape == (3, CLASSES)
 
 
 def test_all_are_of_about_one_size(built: dict[str, tf.keras.Model]) -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from device.inference.fusion_head import OpinionPool
-from models.contract import FUSION
+from models.contract import FUSION, SPEECH_CLASSES
 from tests.tools.training.test_episodes import drawn, face_tokens, speech_tokens
 from tools.training import fusion
 
-POOL = OpinionPool(fusion.pool_constants(), (1 / 7,) * 7, (1 / 7,) * 7)
+POOL = OpinionPool(fusion.pool_constants(), (1 / len(SPEECH_CLASSES),) * len(SPEECH_CLASSES), (1 / 7,) * 7)
 SHORT = replace(fusion.Recipe(), rounds=1, episodes_per_round=320)
 
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from device.inference.constants import SpeechConstants
+from models.contract import SPEECH_CLASSES
 from models.networks.baselines import BaselineShape
 from tests.tools.evaluate.made_up import FRAMES, corpus
 from tools.evaluate.checks import assert_blind_to_test, check_outcome
@@ -150,7 +151,7 @@ def test_without_augmentation_only_the_clean_copy_is_learned(given: Material, sp
         contour_scale=(1.0,) * 14,
         limit=5.0,
         temperature=1.0,
-        prior=(1 / COUNT,) * COUNT,
+        prior=(1 / len(SPEECH_CLASSES),) * len(SPEECH_CLASSES),
     )
     for share, copies in ((1.0, {0}), (0.25, {0, 1, 2}), (0.0, {1, 2})):
         batches = networks._Batches(marked, split.train, plain, replace(TINY, clean_share=share), 0)
