@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -10,15 +9,12 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import tensorflow as tf
 
 from device.config import RuntimeName
 from device.inference.bundle import CLASSES, load_bundle
 from device.inference.constants import FaceConstants
 from device.inference.manifest import (
-    CARD_FILE,
-    MANIFEST_FILE,
     Manifest,
     Metric,
     NetworkFacts,
@@ -32,8 +28,8 @@ from models.networks.macs import multiply_accumulates
 from tools.dataset.clips import set_digest
 from tools.dataset.corpora import emodb, nemo, ravdess
 from tools.training import golden
-from tools.training.card import card
 from tools.training.fusion_release import FusionRelease
+from tools.training.sealing import seal
 from tools.training.speech_release import SpeechRelease
 
 VERSION: Final = "0.2.0"
@@ -80,7 +76,7 @@ def write_bundle(
     contents = {SPEECH.file: speech.tflite, FACE.file: face.tflite, FUSION.file: fusion.tflite}
     for name, content in contents.items():
         (fresh / name).write_bytes(content)
-    facts = _facts(fresh, contents, speech, face, fusion, origin.seed)
+    facts = _facts(fresh, speech, face, fusion, origin.seed)
     manifest = Manifest(
         format=1,
         version=VERSION,
@@ -97,12 +93,7 @@ def write_bundle(
         metrics=(*speech.metrics, *_face_metrics(face.result), *fusion.metrics),
         origin=origin,
     )
-    contents[CARD_FILE] = card(manifest).encode()
-    (fresh / CARD_FILE).write_bytes(contents[CARD_FILE])
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
-    manifest = msgspec.structs.replace(manifest, files=digests)
-    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (fresh / MANIFEST_FILE).write_bytes(encoded + b"\n")
+    manifest = seal(fresh, manifest)
     _check(fresh, manifest)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
@@ -124,13 +115,12 @@ def _check(folder: Path, manifest: Manifest) -> None:
 
 def _facts(
     folder: Path,
-    contents: dict[str, bytes],
     speech: SpeechRelease,
     face: FaceRelease,
     fusion: FusionRelease,
     seed: int,
 ) -> dict[str, NetworkFacts]:
-    """Cost and tolerance of each network; its golden file is written and added to `contents`."""
+    """Cost and tolerance of each network; its golden file is written beside it."""
     inputs = {
         "speech": golden.speech_cases(speech),
         "face": golden.face_cases(seed),
@@ -140,7 +130,6 @@ def _facts(
     facts = {}
     for name, contract in NETWORKS.items():
         content, tolerance = golden.vectors(folder / contract.file, contract, inputs[name])
-        contents[golden_file(name)] = content
         (folder / golden_file(name)).write_bytes(content)
         facts[name] = NetworkFacts(
             multiply_accumulates=multiply_accumulates(networks[name]),

@@ -1,4 +1,7 @@
-"""The model card, written from the manifest so that no figure is copied by hand (Mitchell et al. 2019)."""
+"""The model card with a short datasheet (Mitchell et al. 2019; Gebru et al. 2021), written from the manifest.
+
+No figure is copied by hand: the fixed text below holds none.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ from device.inference.manifest import Manifest, Metric
 _HEAD: Final = """\
 # Model card: Moodline bundle {version}
 
-**These networks recognise acted expression, not felt emotion.** They were trained on actors who spoke given sentences
-in a given manner, and on pictures that ten strangers voted on. What a person feels cannot be read from their answers.
+**These networks recognise acted expression, not felt emotion.** They learned from actors who spoke given sentences in
+a given manner, and from pictures that ten strangers voted on. What a person feels cannot be read from their answers.
 
 ## Use
 
 - Intended: research and demonstration on consenting adults; measuring the product's own line, delay and privacy.
 - Forbidden: grading, discipline, attendance, hiring, diagnosis, security, and any decision about a person. In the
-  European Union the AI Act (Article 5(1)(f)) prohibits systems that infer emotions of persons in education and at work
-  from biometric signals, except for medical or safety reasons.
+  European Union the AI Act (Article 5(1)(f)) prohibits systems that infer emotions of persons in education and at
+  work from biometric signals, except for medical or safety reasons.
+- Not for sale: RAVDESS and nEMO are CC BY-NC-SA 4.0 and the FER2013 pictures are for research, so the weights are for
+  **non-commercial research**, with the sets named, and what is made from them stays under the same terms.
 - People who are seen or heard must know and agree. A box abstains often; an abstention says nothing about the person.
 
 ## What is in the bundle
@@ -26,8 +31,13 @@ in a given manner, and on pictures that ten strangers voted on. What a person fe
 | --- | --- | --- |
 {networks}
 
-Classes: {classes}. Speech was never taught surprise and faces were never taught boredom. All networks are full int8
-TFLite files; `golden/` holds inputs and outputs that are run at every load.
+Classes: {classes}. Speech was taught all of them; faces were **never taught boredom**: no face set has it, so a bored
+face counts as a neutral one. All networks are full int8 TFLite files; `golden/` holds inputs and outputs that are run
+at every load.
+
+How speech was taught: in two stages. A convolutional network over time learned from RAVDESS and nEMO alone. What it
+and statistics of the window say is pooled into one row of numbers, on which a small ensemble learned from all three
+corpora. The fused head learned from what the same recipe says about speakers that neither of its stages had heard.
 
 ## Training material and its terms
 
@@ -35,12 +45,40 @@ TFLite files; `golden/` holds inputs and outputs that are run at every load.
 | --- | --- | --- | --- |
 {sets}
 
-The FER2013 pictures were collected by web search without asking the people in them. Weights made from them are for
-research; whoever ships a product must settle that first.
+The FER2013 pictures were collected by web search without asking the people in them. Whoever ships a product must
+settle that, and the non-commercial terms of the voices, first.
 
+"""
+
+_DATASHEET: Final = """\
+## Datasheet of the training material
+
+| | EMO-DB | RAVDESS, speech | nEMO | FER2013 with FER+ votes |
+| --- | --- | --- | --- | --- |
+| who | ten actors, five women and five men | 19 of 24 actors, ten women and nine men | seven of nine actors | \
+unknown people, found by web search |
+| language | German | English (North America) | Polish | none |
+| what | ten neutral sentences, acted | two neutral sentences, acted, two intensities | neutral sentences, acted | \
+grey pictures, 48 x 48 pixels |
+| where | an anechoic room | a recording studio | see its paper | anywhere |
+| label | what was to be acted, where most listeners recognised it | what was to be acted; calm counts as neutral | \
+what was to be acted | shares of ten raters' votes |
+| classes of ours | all but surprise | all but boredom | all but boredom and disgust | all but boredom |
+| left out | nothing | actor 01, who is the demo's, and actors 21 to 24 | two speakers | \
+contempt, unknown, no face; copies of evaluation pictures |
+| consent | actors who took part | actors who took part | actors who took part | nobody was asked |
+
+Groups: adults whose sex is noted for the voices and unknown for the faces. Nobody's age, skin colour, accent or
+health is a label, so nothing is known about them. **Children were not measured**, and no child's voice was knowingly
+learned from.
+
+"""
+
+_FIGURES: Final = """\
 ## Figures
 
-Intervals are 95 %: Wilson for accuracies, bootstrap over items for macro recalls (for an error, no interval is given).
+Intervals are 95 %; the note of a figure says over what they are taken, and where the figure stands in the
+evaluation's `results.json` or `goals.json`. Differences are in points.
 
 | figure | value | items |
 | --- | --- | --- |
@@ -53,28 +91,28 @@ _TAIL: Final = """\
 
 How to read them:
 
-- The shipped speech network is trained on all ten speakers, so no held-out figure exists for that very file; the
-  figures are those of its recipe with one speaker left out at a time. The recipe's shape (which statistics, how wide,
-  how long) was settled by looking at these same folds, and the temperature is fitted on their answers, so the speech
+- The shipped speech network is taught on every speaker of its corpora, so no held-out figure exists for that very
+  file; the figures are those of its recipe on speakers whom it left out. The recipe's sizes and rates were settled on
+  the six training speakers of EMO-DB's fixed split, who are among the speakers of leave-one-speaker-out: for them the
   figures are slightly flattering.
-- The fused figures come from synthetic pairs: given the label, voice and face err independently there. Real errors are
-  correlated (one person, one intensity), so expect less. The log-opinion pool is the right answer for such pairs of
-  calibrated senses, so the head cannot honestly beat it by much where both senses know the label; its gain is in
-  boredom and surprise, which only one sense knows. How strongly the head is held to the pool was settled by looking at
-  these test episodes. With one sense absent the head is a little worse than the pool; a box then answers by the
-  single branch and does not ask the head.
+- A mean over speakers hides the **worst speaker**, whose figure stands beside it where it was measured.
+- The fused figures of synthetic pairs are optimistic: given the label, voice and face err independently there. Real
+  errors are correlated (one person, one intensity). The log-opinion pool is the right answer for such pairs of
+  calibrated senses, so the head cannot honestly beat it by much. With one sense absent a box answers by the single
+  branch and does not ask the head.
 
 ## What fails
 
-- Other languages, spontaneous speech, far microphones, several voices: not measured. EMO-DB is ten German actors of 21
-  to 35 years in a quiet studio. Cross-corpus losses of 10 to 40 points are usual for one-corpus training.
-- Children and older adults: **not measured**, no claim is possible. Adult-trained face networks are known to be weak on
-  children.
-- Fairness: ten speakers (five women, five men) cannot show fairness by sex, and nothing here measures it by age, skin
-  colour or accent.
-- Happiness and anger are confused in speech (both loud and high), neutral and boredom too; disgust and fear are rare in
-  FER+ and weak in faces.
-- Confidence is calibrated on studio speech and web pictures; elsewhere it is too high.
+- Spontaneous speech, other languages, several voices at once, children and older adults: **not measured**, no claim
+  is possible. Adult-trained face networks are known to be weak on children.
+- Strange voices of a corpus that was learned from have that corpus's language, room and microphone. Expect a voice
+  without them to be recognised much worse; the cross-corpus figure above says how much, where it was measured.
+- Fairness: a few dozen actors cannot show fairness by sex, and nothing here measures it by age, skin colour or
+  accent.
+- Happiness and anger are confused in speech (both loud and high), neutral and boredom too. Boredom is known from ten
+  German actors alone; nothing shows that it is told in another voice. Disgust and fear are rare in FER+ and weak in
+  faces.
+- Confidence is calibrated on studio speech and web pictures; elsewhere expect it to be too high.
 
 ## Decision
 
@@ -98,6 +136,8 @@ def card(manifest: Manifest) -> str:
             f"| {one.name} ({one.source}) | {one.used_for} | {one.items:,} | {one.terms} |"
             for one in manifest.trained_on
         ),
+    )
+    figures = _FIGURES.format(
         figures="\n".join(_row(metric, protocols.index(metric.protocol) + 1) for metric in manifest.metrics),
         protocols="\n".join(f"{number}. {protocol}." for number, protocol in enumerate(protocols, start=1)),
     )
@@ -113,7 +153,7 @@ def card(manifest: Manifest) -> str:
         seed=manifest.origin.seed,
         tools=", ".join(f"{name} {version}" for name, version in manifest.origin.tools.items()),
     )
-    return head + tail
+    return head + _DATASHEET + figures + tail
 
 
 def _row(metric: Metric, protocol: int) -> str:
