@@ -22,6 +22,7 @@ from tools.evaluate.page import link_list, section, table
 from tools.evaluate.predictions import Row
 from tools.evaluate.results import Evidence, encode, read_evidence, results
 from tools.evaluate.splits import LOSO, PROTOCOLS
+from tools.evaluate.studies.findings import Finding, read_findings
 from tools.training.scores import confidence_error
 
 FOLDER: Final = Path("docs/evaluation")
@@ -70,7 +71,9 @@ def build(folder: Path = FOLDER) -> None:
         (folder / "figures" / f"{name}.svg").write_text(text)
     (folder / "results.json").write_text(encode(found))
     (folder / "goals.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
-    (folder / "index.html").write_text(html(evidence, found, rows, drawn, _json(folder / HARNESS)))
+    (folder / "index.html").write_text(
+        html(evidence, found, rows, drawn, _json(folder / HARNESS), read_findings(folder))
+    )
 
 
 def _json(path: Path) -> Any:
@@ -83,6 +86,7 @@ def html(
     rows: Sequence[Goal],
     drawn: Mapping[str, str],
     harness: Mapping[str, Any] | None,
+    findings: Sequence[Finding] = (),
 ) -> str:
     """The page."""
     sections = [
@@ -92,6 +96,7 @@ def html(
         section("Margins", _margins(found)),
         section("Calibration, emotions, speakers", _by_group(evidence, found, drawn)),
         section("Faces, fusion, other corpora, disturbances", _other_rows(evidence.rows)),
+        section("Leakage of the speaker, strange sounds, senses in conflict", _findings(findings)),
         section("The paper's figures, for our data", _paper(drawn)),
         section("Is the harness right?", _harness(harness)),
         section("Not measured", page.NOT_MEASURED),
@@ -222,6 +227,17 @@ def _other_rows(rows: Sequence[Row]) -> str:
         return "<p class=absent>Not measured yet.</p>"
     head = ["protocol", "name", "system", "condition", "accuracy %", "UAR %", "ECE %", "seeds x items", "note"]
     return table(head, lines)
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    lines = []
+    for one in findings:
+        ends = "" if one.low is None or one.high is None else f" ({one.low:g} to {one.high:g})"
+        figure = f"{one.value:g}{' %' if one.unit else ''}{ends}"
+        lines.append(("", [one.study, one.what, figure, one.beside, str(one.n), one.note]))
+    if not lines:
+        return "<p class=absent>Not measured yet.</p>"
+    return table(["study", "what", "figure (95 %)", "beside", "items", "note"], lines)
 
 
 def _paper(drawn: Mapping[str, str]) -> str:

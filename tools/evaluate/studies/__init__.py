@@ -1,0 +1,1 @@
+"""What is measured beside the folds of EMO-DB: faces, fusion, other corpora, disturbances, leakage."""
