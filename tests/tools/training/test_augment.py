@@ -62,3 +62,20 @@ def test_short_clip_goes_round_and_long_clip_is_cut_in_one_piece() -> None:
     np.testing.assert_array_equal(np.diff(window) % 100, 1)
     long = np.arange(700, dtype=np.float32)[:, np.newaxis]
     np.testing.assert_array_equal(np.diff(random_phase(long, generator)[:, 0]), 1)
+
+
+def test_babble_has_the_asked_ratio_and_is_made_of_the_clip_itself() -> None:
+    voice = np.concatenate([tone(0.5), np.zeros(SAMPLE_RATE_HZ // 2)])
+    loud = augment.add_babble(voice, 10.0, np.random.default_rng(0))
+    assert len(loud) == len(voice)
+    assert abs(20 * np.log10(rms(voice) / rms(loud - voice)) - 10.0) < 0.1
+    np.testing.assert_array_equal(loud, augment.add_babble(voice, 10.0, np.random.default_rng(0)))
+    silence = np.zeros(SAMPLE_RATE_HZ)
+    np.testing.assert_array_equal(augment.add_babble(silence, 5.0, np.random.default_rng(0)), silence)
+
+
+def test_babble_of_a_tone_holds_the_tones_of_its_other_speeds_alone() -> None:
+    crowd = augment.add_babble(tone(), 0.0, np.random.default_rng(1)) - tone()
+    spectrum = np.abs(np.fft.rfft(crowd))
+    assert spectrum[150:251].max() > 100 * np.median(spectrum)
+    assert (spectrum[150:260] ** 2).sum() > 0.95 * (spectrum**2).sum()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pytest
-from tools.training.emodb import Clip, load_clips, read_samples
 
 from device.features.stream import frames_of
 from device.features.window import repeat_padded
 from models.contract import SAMPLE_RATE_HZ, WINDOW_FRAMES
-from tests.tools.training.test_splits import folder_with
+from tools.dataset.clips import Clip, read_samples
+from tools.dataset.corpora import emodb
 from tools.training.speech_stream import FIRST_FRAME, TICKS, streams
 from tools.training.speech_windows import clean_windows, training_windows
 
-NAMES: Final = {"03a02Wc.wav": "03a02Wc.wav", "14a02Nc.wav": "14a02Nc.wav"}
+SOUNDS: Final = Path(__file__).parents[2] / "clips"
 
 
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Clip]:
-    return load_clips(folder_with(tmp_path, NAMES), expected=None)
+    folder = tmp_path / "emodb" / "wav"
+    folder.mkdir(parents=True)
+    for name in ("03a02Wc.wav", "14a02Nc.wav"):
+        shutil.copy(SOUNDS / name, folder)
+    return emodb.load(tmp_path, complete=False)
 
 
 def test_test_side_is_never_augmented(clips: list[Clip], tmp_path: Path) -> None:
