@@ -94,7 +94,8 @@ How to read them:
 - The shipped speech network is taught on every speaker of its corpora, so no held-out figure exists for that very
   file; the figures are those of its recipe on speakers whom it left out. The recipe's sizes and rates were settled on
   the six training speakers of EMO-DB's fixed split, who are among the speakers of leave-one-speaker-out: for them the
-  figures are slightly flattering.
+  figures are slightly flattering. Which statistics are taken goes back to the first bundle, when all ten were looked
+  at.
 - A mean over speakers hides the **worst speaker**, whose figure stands beside it where it was measured.
 - The fused figures of synthetic pairs are optimistic: given the label, voice and face err independently there. Real
   errors are correlated (one person, one intensity). The log-opinion pool is the right answer for such pairs of
