@@ -24,7 +24,17 @@ from tools.bench.measurement import Measurement, median_seconds
 BUNDLE: Final = Path(__file__).resolve().parents[2] / "models" / "bundle"
 #: Side, channels and kernel of the convolutions that stand for the peak; small enough for the caches.
 PEAKS: Final = ((48, 256, 1), (24, 256, 1), (16, 128, 3), (16, 256, 3), (32, 64, 3))
-BUILDERS: Final[dict[str, Callable[[], object]]] = {"speech": speech.build, "face": face.build, "fusion": fusion.build}
+
+
+def fresh_speech() -> object:
+    """The speech network with fresh weights."""
+    shape = speech.SpeechShape()
+    widths = {name: int(group.shape[-1]) for name, group in speech.pooling(shape).output.items()}
+    plain = np.zeros(sum(widths.values()), np.float32), np.ones(sum(widths.values()), np.float32)
+    return speech.assemble(shape, speech.sequence_classifier(shape), speech.readout(shape, widths), *plain)
+
+
+BUILDERS: Final[dict[str, Callable[[], object]]] = {"speech": fresh_speech, "face": face.build, "fusion": fusion.build}
 
 
 def random_inputs(contract: NetworkContract) -> dict[str, NDArray[np.float32]]:

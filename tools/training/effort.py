@@ -46,5 +46,5 @@ SMOKE: Final = Effort(
     face_epochs=1,
     fusion_rounds=1,
     clips_of_each=1,
-    pictures=600,
+    pictures=280,
 )
