@@ -81,6 +81,6 @@ def robustness(given: Shelf) -> Study:
         return Made([row])
 
     mark = file_mark(given.face_folder / RESULT, FACE_FIRST)
-    pieces = [Piece(condition.replace("/", " of "), partial(make, condition), 0.7, mark) for condition in FACES]
+    pieces = [Piece(condition.replace("/", " of "), partial(make, condition), 0.2, mark) for condition in FACES]
     files = (__file__, disturbances.__file__, face_pictures.__file__)
     return Study("robustness-face", pieces, files)

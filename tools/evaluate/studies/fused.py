@@ -242,7 +242,7 @@ def fused(given: Shelf) -> Study:
         Piece("speech int8", partial(speech_parity, given), 3.0, str(released)),
     ]
     modules = (shelf, episodes, fusion, fusion_release, speech, speech_release)
-    return Study("fused", pieces, (__file__, *files_of(*modules)))
+    return Study("fused", pieces, (__file__, *files_of(*modules)), given.recipe_mark)
 
 
 def speech_parity(given: Shelf) -> Made:

@@ -169,4 +169,4 @@ def paired(given: Shelf) -> Study:
 
     mark = file_mark(given.data / FILE, WHERE)
     files = (__file__, speech.__file__, speech_folds.__file__)
-    return Study("fused-paired", [Piece("takes", make, 1.0, mark)], files)
+    return Study("fused-paired", [Piece("takes", make, 1.0, mark)], files, given.recipe_mark)

@@ -33,8 +33,8 @@ class Made:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a study. `inputs` names what fixes the outcome beside the study's code; `minutes` were measured on one
-    core."""
+    """A part of a study. `inputs` names what fixes the outcome beside the study's code; it takes about so many
+    `minutes` on one idle core."""
 
     name: str
     make: Callable[[], Made]
@@ -44,11 +44,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Study:
-    """A named list of pieces and the code files that fix their outcome."""
+    """A named list of pieces, and the code files and other `inputs` that fix the outcome of all of them."""
 
     name: str
     pieces: Sequence[Piece]
     files: tuple[str, ...]
+    inputs: str = ""
 
 
 class Keeper:
@@ -58,7 +59,7 @@ class Keeper:
         self._folder = folder
 
     def _place(self, study: Study, piece: Piece) -> Path:
-        digest = digest_of([study.name, piece.name, piece.inputs], __file__, *study.files)
+        digest = digest_of([study.name, study.inputs, piece.name, piece.inputs], __file__, *study.files)
         return self._folder / study.name / f"{piece.name.replace(' ', '-')}-{digest}"
 
     def has(self, study: Study, piece: Piece) -> bool:

@@ -80,7 +80,7 @@ def leakage(given: Shelf) -> Study:
         sentences = np.array([clip.sentence for clip in corpus.clips])
         return Made(findings=speaker_findings(features, corpus.speakers, sentences))
 
-    return Study("leakage", [Piece("probes", make, 3.0)], (__file__, speech.__file__))
+    return Study("leakage", [Piece("probes", make, 3.0)], (__file__, speech.__file__), given.recipe_mark)
 
 
 def noise_windows(count: int, seed: int) -> Windows:
@@ -113,7 +113,7 @@ def strangeness(given: Shelf, seeds: Sequence[int]) -> Study:
         "noise": lambda: noise_windows(NOISES, 0),
     }
     pieces = [
-        Piece(f"{what} {seed}", partial(make, outside, what, seed), 2.0)
+        Piece(f"{what} {seed}", partial(make, outside, what, seed), 0.5)
         for seed in seeds
         for what, outside in others.items()
     ]

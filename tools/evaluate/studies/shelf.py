@@ -20,7 +20,7 @@ from tools.training.bundle import FaceRelease
 from tools.training.bundle import face_release as read_face
 from tools.training.effort import FULL
 from tools.training.fusion_release import FusionRelease
-from tools.training.recipes import SpeechRecipe
+from tools.training.recipes import SpeechRecipe, digest_of
 from tools.training.speech import Pooled, Pooler, Readout, SequenceNetwork
 from tools.training.speech_folds import Fold, Voices, out_of_fold, run_folds
 from tools.training.speech_release import SpeechRelease
@@ -56,6 +56,11 @@ class Shelf:
     def recipe(self) -> SpeechRecipe:
         """The speech branch's, as it ships."""
         return recipe_of(FULL)
+
+    @property
+    def recipe_mark(self) -> str:
+        """Names the recipe."""
+        return digest_of(self.recipe)
 
     @cached_property
     def corpora(self) -> dict[str, Corpus]:

@@ -113,10 +113,10 @@ def robustness(given: Shelf, seeds: Sequence[int], workers: int) -> Study:
         return Made(rows)
 
     pieces = [
-        Piece(condition, partial(make, condition), 1.5 + 2.0 * (condition == CLEAN) * len(seeds), str(list(seeds)))
+        Piece(condition, partial(make, condition), 0.5 + 2.0 * (condition == CLEAN) * len(seeds), str(list(seeds)))
         for condition in (CLEAN, *SOUNDS)
     ]
-    return Study("robustness-speech", pieces, (*FILES, *files_of(disturbances)))
+    return Study("robustness-speech", pieces, (*FILES, *files_of(disturbances)), given.recipe_mark)
 
 
 # --- strange corpora -----------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def cross_corpus(given: Shelf, seeds: Sequence[int]) -> Study:
         return Made([row])
 
     pieces = [
-        Piece(f"{target} {seed}", partial(make, target, seed), 2.0 if target == emodb.KEY else 10.0)
+        Piece(f"{target} {seed}", partial(make, target, seed), 2.0 if target == emodb.KEY else 5.0)
         for seed in seeds
         for target in keys
     ]
-    return Study("cross-corpus", pieces, FILES)
+    return Study("cross-corpus", pieces, FILES, given.recipe_mark)
 
 
 # --- fewer clips, other learning rates -----------------------------------------------------------------------
@@ -187,7 +187,7 @@ def sample_count(given: Shelf, seeds: Sequence[int]) -> Study:
         for seed in seeds
         for count in (*COUNTS, None)
     ]
-    return Study("sample-count", pieces, FILES)
+    return Study("sample-count", pieces, FILES, given.recipe_mark)
 
 
 def learning_rate(given: Shelf, seeds: Sequence[int]) -> Study:
@@ -209,4 +209,4 @@ def learning_rate(given: Shelf, seeds: Sequence[int]) -> Study:
         return Made([_row("learning-rate", f"{rate:g}", seed, logits[inner], clips, note)])
 
     pieces = [Piece(f"rate {rate:g}, seed {seed}", partial(make, rate, seed), 1.0) for seed in seeds for rate in RATES]
-    return Study("learning-rate", pieces, FILES)
+    return Study("learning-rate", pieces, FILES, given.recipe_mark)
