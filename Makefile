@@ -41,8 +41,9 @@ hardware-check: development-environment ## On a real box: try MICROPHONE=name an
 train: development-environment ## Rebuild models/bundle (DATA=folder; ARGS=--smoke for a quick try)
 	@$(PY) -m tools.training --data "$(DATA)" $(ARGS)
 
-evaluate: development-environment ## Train and test every system, then report (DATA=folder; ARGS="--systems svm --protocols loso")
+evaluate: development-environment ## Train and test every system, then report (DATA=folder, after make train; ARGS="--systems svm --protocols loso" for some)
 	@$(PY) -m tools.evaluate run --data "$(DATA)" $(ARGS)
+	@$(if $(ARGS),true,$(PY) -m tools.evaluate.studies --data "$(DATA)")
 	@$(PY) -m tools.evaluate collect $(filter --smoke,$(ARGS))
 	@$(PY) -m tools.evaluate report $(filter --smoke,$(ARGS))
 

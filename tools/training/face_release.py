@@ -30,7 +30,7 @@ from tools.training.face_pictures import MEAN, SCALE, normalised, upscaled
 
 REPRESENTATIVE: Final = 500
 PROTOCOL: Final = (
-    "FER2013 with FER+ votes; goes on from the face branch of bundle 0.1.0 and learns from the vote shares of the train "
+    "FER2013 with FER+ votes; goes on from the face branch of bundle 0.1.0, learns from the vote shares of the train "
     "part and that branch's opinion, without duplicates of evaluation pictures, for a fixed number of epochs; "
     "temperature fitted on a held-out twentieth of it; tested once on FER+'s valid part, with contempt, unknown and "
     "not-a-face left out; nothing chosen on the test part"
