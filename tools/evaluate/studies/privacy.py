@@ -74,7 +74,7 @@ def leakage(given: Shelf) -> Study:
         spread = np.exp(log_softmax(logits, voice.constants.temperature))
         features = {
             "the label alone, which leaves the box": np.eye(spread.shape[1], dtype=np.float32)[spread.argmax(axis=1)],
-            "the label probabilities, which leave the box": spread,
+            "all probabilities, of which the largest leaves the box": spread,
             "the embedding, which stays in the box": embeddings,
         }
         sentences = np.array([clip.sentence for clip in corpus.clips])
