@@ -60,7 +60,8 @@ class Keeper:
 
     def _place(self, study: Study, piece: Piece) -> Path:
         digest = digest_of([study.name, study.inputs, piece.name, piece.inputs], __file__, *study.files)
-        return self._folder / study.name / f"{piece.name.replace(' ', '-')}-{digest}"
+        # No dot: what follows one would be taken for a suffix.
+        return self._folder / study.name / f"{piece.name.replace(' ', '-').replace('.', '_')}-{digest}"
 
     def has(self, study: Study, piece: Piece) -> bool:
         """Whether the piece was finished by the present code from the present inputs."""

@@ -51,6 +51,16 @@ def test_a_finished_piece_is_read_and_not_made_again(tmp_path: Path) -> None:
     assert [one.facts() for one in second.rows] == [row("clean").facts()]
 
 
+def test_pieces_whose_names_differ_after_a_dot_are_kept_apart(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    for seconds in (4, 8):
+        make, calls = counted(Made(findings=[finding("one", f"reverberation 0.{seconds} s")]))
+        piece = Piece(f"reverberation 0.{seconds} s", make, 1.0)
+        made = keeper.made(Study("one", [piece], (__file__,)), piece)
+        assert len(calls) == 1
+        assert made.findings == [finding("one", f"reverberation 0.{seconds} s")]
+
+
 def test_another_input_or_other_code_makes_the_piece_anew(tmp_path: Path) -> None:
     code = tmp_path / "code.py"
     code.write_text("a = 1")
