@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from device.inference.constants import SpeechConstants
 from device.inference.speech_branch import normalise_contours, normalise_frames
+from models.networks import speech as network_of
 from tools.dataset.clips import Clip
-from tools.training import speech
+from tools.training import batches, speech
 from tools.training.recipes import SpeechRecipe, digest_of
 from tools.training.speech import Pooled, Pooler, Rows
 from tools.training.speech_stream import TICKS, Streams
@@ -78,7 +79,8 @@ class Fold:
 def run_folds(voices: Voices, splits: Sequence[Split], recipe: SpeechRecipe, folder: Path) -> list[Fold]:
     """Every split's fold, from its file or by training."""
     folder.mkdir(parents=True, exist_ok=True)
-    digest = digest_of([recipe, [clip.digest for clip in voices.clips]], __file__, speech.__file__)
+    code = (__file__, speech.__file__, network_of.__file__, batches.__file__)
+    digest = digest_of([recipe, [clip.digest for clip in voices.clips]], *code)
     return [_fold(voices, split, recipe, folder, digest) for split in tqdm(splits, desc="speaker folds", unit="fold")]
 
 

@@ -123,6 +123,15 @@ def test_the_answer_is_blind_to_the_test_sides_training_windows_and_labels(
     np.testing.assert_allclose(first.log_probabilities, second.log_probabilities, atol=1e-3)
 
 
+def test_other_labels_of_the_same_windows_are_learned_anew(given: Material, split: Split, build: Path) -> None:
+    """The shuffled control shares its windows with the real material."""
+    one = prepared("ours_without_other_corpora", build)
+    real = one.run(given, split, 0)
+    turned = replace(given, labels=(given.labels + 1) % len(CLASSES))
+    control = one.run(turned, split, 0)
+    assert (control.log_probabilities.argmax(axis=1) != real.log_probabilities.argmax(axis=1)).mean() > 0.5
+
+
 @pytest.mark.parametrize("name", ["ours_without_other_corpora", "ours_without_augmentation", "ours_distilled"])
 def test_what_a_variant_learns_from_changes_its_answers(given: Material, split: Split, build: Path, name: str) -> None:
     whole, variant = (prepared(one, build).run(given, split, 0) for one in ("ours", name))
