@@ -34,3 +34,9 @@ def test_vectors_of_a_released_network_are_found_again(tmp_path: Path) -> None:
     stored = read_golden((RELEASED / "golden" / "face.npz").read_bytes(), Path("golden/face.npz"), FACE)
     for name, allowed in tolerance.items():
         assert np.abs(again[name] - stored[name]).max() <= allowed
+
+
+def test_allowed_steps_are_never_rounded_down() -> None:
+    for step in (0.006797636, 0.01234567, 0.25):
+        allowed = golden._rounded_up(golden.STEPS * step)
+        assert golden.STEPS * step < allowed < golden.STEPS * step + 3e-6
