@@ -1,11 +1,11 @@
-# make run · test · check · format · bench · train · evaluate · report · vectors · lock      `make help` says what each does.
+# make run · test · check · format · bench · simulate · fuzz · soak · train · evaluate · report · vectors · lock      `make help` says what each does.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
 
-.PHONY: help run test check format bench hardware-check train evaluate report vectors lock demo-environment development-environment
+.PHONY: help run test check format bench bench-line simulate fuzz soak hardware-check train evaluate report vectors lock demo-environment development-environment
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -34,6 +34,18 @@ format: development-environment ## Put the code into shape
 
 bench: development-environment ## Speed and memory as ratios in one run: a table, and build/bench.json
 	@$(PY) -m tools.bench $(ARGS)
+
+bench-line: development-environment ## The line with 40 units over rate and packet loss: docs/line-figures (needs root for its network namespaces)
+	@$(PY) -m tools.bench.line_loss $(ARGS)
+
+simulate: development-environment ## Simulated lines with hostile brokers, clocks and power cuts (SEEDS=1000; ARGS="--seed 7" replays one)
+	@$(PY) -m tools.simulate --seeds $(or $(SEEDS),1000) $(ARGS)
+
+fuzz: development-environment ## Coverage-guided fuzzing of the verifier (FUZZ_SECONDS=300)
+	@$(PY) -m tools.fuzz --seconds $(or $(FUZZ_SECONDS),300) $(ARGS)
+
+soak: development-environment ## Real programs killed at random on a real broker, for minutes (ARGS="--seconds 300")
+	@$(PY) -m tools.soak $(ARGS)
 
 hardware-check: development-environment ## On a real box: try MICROPHONE=name and CAMERA=name
 	@MOODLINE_MICROPHONE="$(MICROPHONE)" MOODLINE_CAMERA="$(CAMERA)" $(PY) -m pytest -o norecursedirs= tests/hardware

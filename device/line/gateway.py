@@ -99,6 +99,7 @@ class LineGateway:
         limits: LineLimits,
         witness_count: int,
         stored_grant: bytes | None = None,
+        quarantined: frozenset[str] = frozenset(),
     ) -> None:
         if line not in roster.lines or signer.key_id != roster.gateway.gateway:
             raise ConfigError(
@@ -114,7 +115,7 @@ class LineGateway:
         self._verifier = Verifier(roster, line, limits)
         self._evidence = Evidence(limits.rounds_in_memory)
         self._alerts = AlertGate(line)
-        self._quarantined: set[str] = set()
+        self._quarantined: set[str] = set(quarantined)
         self._units = tuple(unit.unit for unit in roster.units_of(line))
         self._missed = dict.fromkeys(self._units, 0)
         self._pending: OrderedDict[bytes, _Pending] = OrderedDict()
