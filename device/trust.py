@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.clock import Clock, TimeSource
 from device.config import Trust
-from device.errors import ConfigError, RemoteMessageError, StorageError
+from device.errors import ConfigError, RemoteMessageError, StorageError, Verdict
 from device.messages.envelope import KeySigner
 from device.messages.policy import POLICY_BYTES, DeploymentPolicy, check_in_force, read_policy
 from device.messages.roster import ROSTER_BYTES, Roster, read_roster
+from device.messages.sealing import Sealer
 from device.system.keys import load_signing_key, load_verifying_key
 from device.system.storage import read
 
@@ -34,7 +35,8 @@ class Trusted:
 def load_trusted(trust: Trust, room: str, clock: Clock) -> Trusted:
     """Read and verify roster and policy. Raises ConfigError naming the file.
 
-    The policy must be the one that the roster names, and in force when this box's clock can be believed.
+    This box must have the roster's sealing suite. The policy must be the one that the roster names, and in force when
+    this box's clock can be believed.
     """
     authority = load_verifying_key(trust.room_authority_key).public_bytes(Encoding.Raw, PublicFormat.Raw)
     try:
@@ -45,7 +47,10 @@ def load_trusted(trust: Trust, room: str, clock: Clock) -> Trusted:
     try:
         roster = read_roster(roster_raw, authority_key=authority, room=room)
     except RemoteMessageError as error:
-        raise ConfigError(f"{trust.roster}: {error.what}", next_step=PROVISION_AGAIN) from error
+        newer = error.verdict is Verdict.UNKNOWN_VERSION
+        next_step = error.next_step if newer else PROVISION_AGAIN
+        raise ConfigError(f"{trust.roster}: {error.what}", next_step=next_step) from error
+    Sealer(roster.gateway.opening_key, roster.suite)
     try:
         policy = read_policy(policy_raw, authority_key=authority, room=room)
     except RemoteMessageError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from device.errors import MoodlineError
+from device.messages.sealing import HYBRID, X25519
 from provisioning import demo_room
 from provisioning.authority import RoomAuthority, read_policy_file, read_roster_file
 from provisioning.keys import read_passphrase
@@ -17,6 +18,7 @@ from provisioning.mosquitto import free_port
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 2
+SUITE_NAMES: Final = {"x25519": X25519, "hybrid": HYBRID}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="make a room authority's keys in FOLDER")
     init.add_argument("folder", type=Path, metavar="FOLDER")
     init.add_argument("--room", required=True, help="small letters, digits and dashes")
+    _add_suite(init)
     _add_passphrase(init)
     init.set_defaults(command=_init)
 
@@ -52,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=8_883, help="the broker's port; 0 takes a free one (default 8883)")
     demo.add_argument("--web-port", type=int, default=8_080, help="the page's port; 0 takes a free one (default 8080)")
     demo.add_argument("--intruder", action="store_true", help="admit a client that stages a dishonest broker")
+    _add_suite(demo)
     demo.set_defaults(command=_demo_room)
 
     show = commands.add_parser("show", help="verify and print the roster and the policy; needs no private key")
@@ -66,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_suite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--suite",
+        choices=sorted(SUITE_NAMES),
+        help="how labels are sealed: x25519, or hybrid (with ML-KEM-768, against later quantum computers; a room keeps"
+        " its suite; default x25519)",
+    )
+
+
 def _add_passphrase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passphrase-file", type=Path, help="file whose first line encrypts the authority's keys (mode 600)"
@@ -78,7 +91,7 @@ def _passphrase(options: argparse.Namespace) -> bytes | None:
 
 def _init(options: argparse.Namespace) -> None:
     passphrase = _passphrase(options)
-    authority = RoomAuthority.found(options.folder, options.room, passphrase)
+    authority = RoomAuthority.found(options.folder, options.room, passphrase, suite=SUITE_NAMES.get(options.suite))
     print(f"Room authority of {authority.room}: {options.folder}")
     if passphrase is None:
         print("Its keys are NOT encrypted: use --passphrase-file for a real room.")
@@ -93,6 +106,7 @@ def _demo_room(options: argparse.Namespace) -> None:
         port=options.port or free_port(),
         web_port=options.web_port or free_port(),
         intruder=options.intruder,
+        suite=SUITE_NAMES[options.suite or "x25519"],
     )
     room = demo_room.build(options.folder, plan)
     print(f"Demo room {plan.room}, line {plan.line}: {', '.join(room.units)} on {len(takes)} takes")
@@ -111,6 +125,7 @@ def _show(options: argparse.Namespace) -> None:
     roster = read_roster_file(options.folder)
     print(f"room {roster.room}, epoch {roster.epoch}, signature good")
     print(f"gateway  {roster.gateway.gateway}")
+    print(f"sealing  suite {roster.suite:d} ({roster.suite.name})")
     for line, units in roster.lines.items():
         for unit in units:
             state = "REVOKED" if unit.unit in roster.revoked else f"since epoch {unit.since}"

@@ -13,12 +13,21 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from device.errors import ConfigError, RemoteMessageError
 from device.messages.envelope import KeySigner, digest, is_identifier
 from device.messages.policy import POLICY_BYTES, DeploymentPolicy, read_policy, sign_policy
-from device.messages.roster import ROSTER_BYTES, Roster, RosteredGateway, RosteredUnit, read_roster, sign_roster
+from device.messages.roster import (
+    OPENING_KEY_BYTES,
+    ROSTER_BYTES,
+    Roster,
+    RosteredGateway,
+    RosteredUnit,
+    SealingSuite,
+    read_roster,
+    sign_roster,
+)
+from device.messages.sealing import X25519
 from device.messages.topics import RESERVED_LINES
 from device.system.keys import load_verifying_key
 from device.system.storage import read, read_record, write_durably, write_record
@@ -55,6 +64,7 @@ class Book(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What the authority remembers."""
 
     room: str
+    suite: SealingSuite = X25519
     epoch: int = 0
     revocation_lists: int = 0
     members: list[Entry] = []
@@ -70,10 +80,13 @@ class RoomAuthority:
         self._signer = signer
 
     @classmethod
-    def found(cls, folder: Path, room: str, passphrase: bytes | None = None) -> RoomAuthority:
+    def found(
+        cls, folder: Path, room: str, passphrase: bytes | None = None, *, suite: SealingSuite | None = None
+    ) -> RoomAuthority:
         """The authority of `room` in that folder; founded first when there is none. Running it twice changes nothing.
 
-        Raises ConfigError when the folder is another room's, the passphrase is wrong, or a file is unusable.
+        `suite` is how the room's labels are sealed, X25519 unless said otherwise; a room keeps its suite. Raises
+        ConfigError when the folder is another room's, the suite another, the passphrase wrong, or a file unusable.
         """
         if not is_identifier(room):
             raise ConfigError(
@@ -82,7 +95,12 @@ class RoomAuthority:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "certificates").mkdir(exist_ok=True)
         book_path = folder / BOOK_FILE
-        book = read_record(book_path, Book) if book_path.exists() else Book(room=room)
+        book = read_record(book_path, Book) if book_path.exists() else Book(room=room, suite=suite or X25519)
+        if suite not in (None, book.suite):
+            raise ConfigError(
+                f"{folder}: this room seals by suite {book.suite:d}, and a room keeps its suite.",
+                next_step="Found another room, in another folder.",
+            )
         if book.room != room:
             raise ConfigError(
                 f"{folder}: is the authority of room {book.room}, not of {room}.", next_step="Give another folder."
@@ -112,6 +130,11 @@ class RoomAuthority:
         return self._book.room
 
     @property
+    def suite(self) -> SealingSuite:
+        """How the room's labels are sealed for the gateway."""
+        return self._book.suite
+
+    @property
     def members(self) -> tuple[Entry, ...]:
         """Everybody that was ever admitted, in order of admission; revoked ones too."""
         return tuple(self._book.members)
@@ -127,19 +150,24 @@ class RoomAuthority:
         key: Ed25519PublicKey,
         *,
         line: str | None = None,
-        opening_key: X25519PublicKey | None = None,
+        opening_key: bytes | None = None,
         hosts: tuple[str, ...] = (),
     ) -> Path:
         """Take a member in and return the path of its certificate. The same call again changes nothing.
 
         Raises ConfigError when the name or the key belongs to somebody else, the name was revoked, or is malformed.
         """
+        if opening_key is not None and len(opening_key) != OPENING_KEY_BYTES[self.suite]:
+            raise ConfigError(
+                f"{name}: its opening key is not of suite {self.suite:d}, by which the room seals.",
+                next_step="Make the gateway's opening key for that suite.",
+            )
         entry = Entry(
             name=name,
             role=role,
             key=key.public_bytes_raw(),
             line=line,
-            opening_key=opening_key.public_bytes_raw() if opening_key is not None else None,
+            opening_key=opening_key,
         )
         known = self._known(entry)
         path = self.certificate_path(name)
@@ -237,6 +265,7 @@ class RoomAuthority:
             gateway=RosteredGateway(gateway.name, gateway.key, opening_key, self._certificate_digest(gateway.name)),
             revoked=frozenset(unit.name for unit in units if unit.revoked),
             policy=digest(read(policy_path, limit=POLICY_BYTES)),
+            suite=self.suite,
         )
 
     def _certificate_digest(self, name: str) -> bytes:

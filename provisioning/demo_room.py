@@ -20,6 +20,8 @@ from device.config import Broker, Capture, GatewayConfig, Inference, LineLimits,
 from device.errors import ConfigError
 from device.messages import topics
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
+from device.messages.roster import SealingSuite
+from device.messages.sealing import X25519, Opener
 from provisioning import boxes, keys
 from provisioning.authority import RoomAuthority
 from provisioning.broker import BrokerSettings
@@ -52,6 +54,7 @@ class DemoPlan:
     consumers: tuple[str, ...] = ("reader",)
     intruder: bool = False
     muted: bool = False
+    suite: SealingSuite = X25519
     inference: Inference = field(default_factory=Inference)
     limits: LineLimits = field(default_factory=LineLimits)
     autosave_s: int = 30
@@ -119,7 +122,7 @@ def build(folder: Path, plan: DemoPlan) -> DemoRoom:
     if not plan.takes:
         raise ConfigError("No takes to replay.", next_step="Give a folder that holds take folders (tools/takes).")
     room = DemoRoom(folder.absolute(), plan)
-    authority = RoomAuthority.found(room.authority, plan.room)
+    authority = RoomAuthority.found(room.authority, plan.room, suite=plan.suite)
     _admit_everybody(room, authority)
     authority.set_policy(_policy(authority, plan))
     authority.publish()
@@ -150,8 +153,8 @@ def _admit_everybody(room: DemoRoom, authority: RoomAuthority) -> None:
     hosts = tuple(dict.fromkeys(("localhost", "127.0.0.1", room.plan.host)))
     authority.admit(BROKER, Role.BROKER, broker_key.public_key(), hosts=hosts)
     gateway_key = keys.signing_key(boxes.make_folder(room.gateway) / boxes.KEY_FILE)
-    opening_key = keys.opening_key(room.gateway / boxes.OPENING_KEY_FILE)
-    authority.admit(GATEWAY, Role.GATEWAY, gateway_key.public_key(), opening_key=opening_key.public_key())
+    opener = Opener(keys.opening_key(room.gateway / boxes.OPENING_KEY_FILE, room.plan.suite), room.plan.suite)
+    authority.admit(GATEWAY, Role.GATEWAY, gateway_key.public_key(), opening_key=opener.public_key)
     for name in room.units:
         boxes.make_unit_key(room.unit(name), authority, name, room.plan.line)
     for name in _consumers(room.plan):

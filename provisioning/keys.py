@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from device.errors import ConfigError
-from device.system.keys import check_owner_only, load_opening_key, load_signing_key
+from device.messages.roster import SealingSuite
+from device.messages.sealing import HYBRID_SEED_BYTES, X25519, Opener
+from device.system.keys import check_owner_only, hybrid_pem, load_opening_key, load_signing_key
 from device.system.storage import read, write_durably
 
 PASSPHRASE_CHARACTERS: Final = 12
@@ -26,13 +29,23 @@ def signing_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKe
     return key
 
 
-def opening_key(path: Path) -> X25519PrivateKey:
-    """The X25519 key in that file; made there first when there is none. Raises ConfigError, StorageError."""
+def opening_key(path: Path, suite: SealingSuite = X25519) -> X25519PrivateKey | bytes:
+    """The gateway's opening key in that file (X25519, or the seed of suite 2); made there first when there is none.
+
+    Raises ConfigError, also when the key there is of another suite, and StorageError.
+    """
     if path.exists():
-        return load_opening_key(path)
-    key = X25519PrivateKey.generate()
-    _write(path, key, None)
-    return key
+        key = load_opening_key(path)
+        Opener(key, suite)
+        return key
+    if suite is X25519:
+        made = X25519PrivateKey.generate()
+        _write(path, made, None)
+        return made
+    seed = secrets.token_bytes(HYBRID_SEED_BYTES)
+    Opener(seed, suite)
+    write_durably(path, hybrid_pem(seed))
+    return seed
 
 
 def write_verifying_key(path: Path, key: Ed25519PublicKey) -> None:

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.backends.openssl.backend import backend
 
 from device.clock import TimeSource
 from device.config import Trust, load_unit
 from device.errors import ConfigError
+from device.messages import cbor
+from device.messages.envelope import ContentType, KeySigner, open_envelope, seal_envelope
 from device.messages.policy import Mode
+from device.messages.sealing import HYBRID
+from device.system.keys import load_signing_key
 from device.system.storage import SESSION_FILE
 from device.trust import load_signer, load_trusted
 from device.unit import wiring
-from provisioning.authority import POLICY_FILE, RoomAuthority
+from provisioning.authority import AUTHORITY_KEY, POLICY_FILE, RoomAuthority
 from provisioning.demo_room import DemoPlan, DemoRoom, build
 from tests.fakes.clock import FakeClock
 
@@ -64,6 +69,26 @@ def test_changed_byte_is_refused_and_the_file_named(demo: DemoRoom, part: str) -
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=path.name):
         load_trusted(trust_of(demo), "demo", unset_clock())
+
+
+def test_a_roster_with_a_suite_of_the_future_says_to_update(demo: DemoRoom) -> None:
+    authority = RoomAuthority.open(demo.authority)
+    signer = KeySigner("room-authority", load_signing_key(demo.authority / AUTHORITY_KEY))
+    roster = trust_of(demo).roster
+    envelope = open_envelope(roster.read_bytes(), wanted=ContentType.ROSTER)
+    fields = cbor.decode(envelope.payload)
+    assert isinstance(fields, dict)
+    roster.write_bytes(seal_envelope(ContentType.ROSTER, {**fields, 7: 99}, signer, room=authority.room))
+    with pytest.raises(ConfigError, match=r"roster.cose: The roster asks for sealing suite 99.*Update the box"):
+        load_trusted(trust_of(demo), "demo", unset_clock())
+
+
+def test_a_box_whose_library_lacks_the_rosters_suite_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = build(tmp_path / "room", DemoPlan(takes=[TAKE], units=2, suite=HYBRID))
+    assert load_trusted(trust_of(room), "demo", unset_clock()).roster.suite is HYBRID
+    monkeypatch.setattr(backend, "mlkem_supported", lambda: False)
+    with pytest.raises(ConfigError, match=r"suite 2 .*has none.*Install `cryptography`"):
+        load_trusted(trust_of(room), "demo", unset_clock())
 
 
 def test_policy_of_another_room_authority_is_refused(demo: DemoRoom, tmp_path: Path) -> None:

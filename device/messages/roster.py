@@ -12,6 +12,7 @@ from device.messages.envelope import (
     DIGEST_BYTES,
     KEY_BYTES,
     ContentType,
+    Envelope,
     Signer,
     check_signature,
     is_identifier,
@@ -25,9 +26,21 @@ ROSTER_BYTES: Final = 1 << 20
 
 
 class SealingSuite(IntEnum):
-    """How entries are sealed for the gateway; the number stands in the roster."""
+    """How entries are sealed for the gateway; the number stands in the roster.
+
+    Both are HPKE in base mode with HKDF-SHA256 and ChaCha20-Poly1305. They differ in the KEM: DHKEM(X25519) of RFC 9180
+    (0x0020), or the hybrid of ML-KEM-768 and X25519 (0x647A), which holds as long as one of its two halves holds.
+    """
 
     X25519_SHA256_CHACHA20POLY1305 = 1
+    MLKEM768_X25519_SHA256_CHACHA20POLY1305 = 2
+
+
+#: Size of the gateway's public opening key in each suite.
+OPENING_KEY_BYTES: Final[Mapping[SealingSuite, int]] = {
+    SealingSuite.X25519_SHA256_CHACHA20POLY1305: 32,
+    SealingSuite.MLKEM768_X25519_SHA256_CHACHA20POLY1305: 1_184 + 32,
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class RosteredUnit:
 
 @dataclass(frozen=True)
 class RosteredGateway:
-    """The room's gateway: Ed25519 signing key (32 bytes), HPKE opening key (X25519, 32 bytes) and the certificate's
-    SHA-256."""
+    """The room's gateway: Ed25519 signing key (32 bytes), HPKE opening key (`OPENING_KEY_BYTES` of the roster's suite)
+    and the certificate's SHA-256."""
 
     gateway: str
     key: bytes
@@ -85,6 +98,9 @@ class Roster:
             raise ValueError("a revoked unit is not listed")
         if self.epoch < 1:
             raise ValueError("epochs count from 1")
+        wanted, found = OPENING_KEY_BYTES[self.suite], len(self.gateway.opening_key)
+        if found != wanted:
+            raise ValueError(f"the opening key has {found} bytes, suite {self.suite} takes {wanted}")
 
     def units_of(self, line: str) -> tuple[RosteredUnit, ...]:
         """The units of a line that may speak, in desk order; empty for an unknown line."""
@@ -124,26 +140,49 @@ def sign_roster(roster: Roster, authority: Signer) -> bytes:
 
 
 def read_roster(raw: bytes, *, authority_key: bytes, room: str) -> Roster:
-    """The roster of `room`. Raises RemoteMessageError when it is not one, or not signed by the authority's key."""
+    """The roster of `room`. Raises RemoteMessageError when it is not one, or not signed by the authority's key.
+
+    A suite that this program does not know is UNKNOWN_VERSION: a newer program made the roster.
+    """
+    envelope = open_roster(raw)
+    check_signature(envelope, authority_key, room=room)
+    if envelope.fields(_Key).text(_Key.ROOM) != room:
+        raise RemoteMessageError(Verdict.WRONG_ROOM, f"The roster is not of room {room}.", peer=envelope.key_id)
+    return decode_roster(envelope)
+
+
+def open_roster(raw: bytes) -> Envelope:
+    """The envelope of a roster; nothing is trusted yet. Raises RemoteMessageError."""
     if len(raw) > ROSTER_BYTES:
         raise RemoteMessageError(Verdict.TOO_LARGE, f"A roster of {len(raw)} bytes; at most {ROSTER_BYTES} are read.")
-    envelope = open_envelope(raw, wanted=ContentType.ROSTER)
-    check_signature(envelope, authority_key, room=room)
+    return open_envelope(raw, wanted=ContentType.ROSTER)
+
+
+def decode_roster(envelope: Envelope) -> Roster:
+    """The roster in an envelope; its signature is not looked at. Raises RemoteMessageError NOT_DECODABLE or
+    NOT_DETERMINISTIC."""
     fields = envelope.fields(_Key)
-    if fields.text(_Key.ROOM) != room:
-        raise RemoteMessageError(Verdict.WRONG_ROOM, f"The roster is not of room {room}.", peer=envelope.key_id)
     try:
         return Roster(
-            room=room,
+            room=fields.text(_Key.ROOM),
             epoch=fields.unsigned(_Key.EPOCH),
             lines={line: tuple(map(_unit, units)) for line, units in fields.table(_Key.LINES).items()},
             gateway=_gateway(fields.array(_Key.GATEWAY)),
             revoked=frozenset(fields.texts(_Key.REVOKED)),
             policy=fields.octets(_Key.POLICY, DIGEST_BYTES),
-            suite=SealingSuite(fields.unsigned(_Key.SUITE)),
+            suite=_suite(fields.unsigned(_Key.SUITE)),
         )
     except ValueError as error:
         raise RemoteMessageError(Verdict.NOT_DECODABLE, f"The roster contradicts itself: {error}.") from error
+
+
+def _suite(number: int) -> SealingSuite:
+    if number not in set(SealingSuite):
+        known = ", ".join(f"{suite:d}" for suite in SealingSuite)
+        raise RemoteMessageError(
+            Verdict.UNKNOWN_VERSION, f"The roster asks for sealing suite {number}; this program has {known}."
+        )
+    return SealingSuite(number)
 
 
 def _unit(row: object) -> RosteredUnit:
@@ -158,7 +197,7 @@ def _unit(row: object) -> RosteredUnit:
 def _gateway(row: list[object]) -> RosteredGateway:
     match row:
         case [str(gateway), bytes(key), bytes(opening_key), bytes(certificate)] if (
-            len(key) == len(opening_key) == KEY_BYTES and len(certificate) == DIGEST_BYTES
+            len(key) == KEY_BYTES and len(certificate) == DIGEST_BYTES
         ):
             return RosteredGateway(gateway, key, opening_key, certificate)
     raise ValueError("the gateway's row is malformed")

@@ -1,7 +1,13 @@
-"""Key files: private ones must belong to their owner alone, and every wrong one is refused by name."""
+"""Key files: private ones must belong to their owner alone, and every wrong one is refused by name.
+
+All are PEM (PKCS #8). The cryptography library has no file form for the hybrid opening key of sealing suite 2; here it
+is the one of draft-connolly-cfrg-xwing-kem, appendix D, which holds the seed.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import stat
 from pathlib import Path
@@ -15,6 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from device.errors import ConfigError
 
 KEY_FILE_BYTES: Final = 16_384
+#: PKCS #8 of an X-Wing seed: version 0, algorithm 1.3.6.1.4.1.62253.25722, and an octet string of 32 bytes that follow.
+HYBRID_PREFIX: Final = bytes.fromhex("3034020100300d060b2b0601040183e62d81c87a0420")
+HYBRID_SEED_BYTES: Final = 32
+PEM_BEGIN, PEM_END = b"-----BEGIN PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
 PROVISION_AGAIN: Final = "Provision this box again (moodline-provision)."
 
 
@@ -70,12 +80,35 @@ def load_signing_key(path: Path, passphrase: bytes | None = None) -> Ed25519Priv
     return key
 
 
-def load_opening_key(path: Path) -> X25519PrivateKey:
-    """The gateway's X25519 private key of a PEM file (PKCS #8). Raises ConfigError naming the file."""
+def load_opening_key(path: Path) -> X25519PrivateKey | bytes:
+    """The gateway's opening key of a PEM file (PKCS #8): X25519, or the hybrid one's seed (32 bytes).
+
+    Raises ConfigError naming the file.
+    """
+    check_owner_only(path)
+    seed = _hybrid_seed(_bytes_of(path))
+    if seed is not None:
+        return seed
     key = _private_key(path, None)
     if not isinstance(key, X25519PrivateKey):
-        raise ConfigError(f"{path}: is not an X25519 key.", next_step=PROVISION_AGAIN)
+        raise ConfigError(f"{path}: is not an X25519 key, nor a hybrid one.", next_step=PROVISION_AGAIN)
     return key
+
+
+def hybrid_pem(seed: bytes) -> bytes:
+    """The hybrid opening key's file: PEM of its seed (32 bytes)."""
+    return PEM_BEGIN + base64.encodebytes(HYBRID_PREFIX + seed) + PEM_END
+
+
+def _hybrid_seed(content: bytes) -> bytes | None:
+    try:
+        encoded = base64.b64decode(
+            content.removeprefix(PEM_BEGIN).removesuffix(PEM_END).replace(b"\n", b""), validate=True
+        )
+    except binascii.Error:
+        return None
+    seed = encoded.removeprefix(HYBRID_PREFIX)
+    return seed if len(encoded) - len(seed) == len(HYBRID_PREFIX) and len(seed) == HYBRID_SEED_BYTES else None
 
 
 def load_verifying_key(path: Path) -> Ed25519PublicKey:

@@ -8,8 +8,8 @@ import pytest
 
 from device.errors import RemoteMessageError, Verdict
 from device.messages.envelope import ContentType, seal_envelope
-from device.messages.roster import ROSTER_BYTES, read_roster, sign_roster
-from tools.vectors import room
+from device.messages.roster import ROSTER_BYTES, SealingSuite, read_roster, sign_roster
+from tools.vectors import hybrid, room
 
 AUTHORITY = room.signer(room.AUTHORITY)
 
@@ -65,8 +65,15 @@ def test_a_roster_that_names_another_room_inside() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [(3, {room.LINE: [["desk-1", b"short", bytes(32), 1]]}), (4, ["gateway", bytes(32)]), (7, 99), (5, ["nobody"])],
-    ids=["unit", "gateway", "suite", "revoked"],
+    [
+        (3, {room.LINE: [["desk-1", b"short", bytes(32), 1]]}),
+        (4, ["gateway", bytes(32)]),
+        (4, ["gateway", bytes(32), bytes(1_216), bytes(32)]),
+        (4, ["gateway", bytes(32), bytes(31), bytes(32)]),
+        (7, 2),
+        (5, ["nobody"]),
+    ],
+    ids=["unit", "gateway", "opening key of suite 2", "opening key too short", "suite 2, key of suite 1", "revoked"],
 )
 def test_a_signed_roster_with_a_malformed_row(key: int, value: object) -> None:
     fields: dict[int, object] = {
@@ -76,6 +83,23 @@ def test_a_signed_roster_with_a_malformed_row(key: int, value: object) -> None:
     with pytest.raises(RemoteMessageError) as refused:
         _read(seal_envelope(ContentType.ROSTER, {**fields, key: value}, AUTHORITY, room=room.ROOM))
     assert refused.value.verdict is Verdict.NOT_DECODABLE
+
+
+def test_a_suite_that_this_program_does_not_know() -> None:
+    fields: dict[int, object] = {
+        1: room.ROOM, 2: 1, 3: {}, 4: ["gateway", bytes(32), bytes(32), bytes(32)], 5: [], 6: bytes(32), 7: 99
+    }  # fmt: skip
+    with pytest.raises(RemoteMessageError, match="asks for sealing suite 99; this program has 1, 2") as refused:
+        _read(seal_envelope(ContentType.ROSTER, fields, AUTHORITY, room=room.ROOM))
+    assert refused.value.verdict is Verdict.UNKNOWN_VERSION
+    assert refused.value.next_step == "Update the box that runs the older program."
+
+
+def test_a_roster_of_the_hybrid_suite_comes_back() -> None:
+    roster = hybrid.roster(40)
+    raw = sign_roster(roster, AUTHORITY)
+    assert read_roster(raw, authority_key=AUTHORITY.public_key, room=room.ROOM) == roster
+    assert len(raw) - len(sign_roster(room.roster(40), AUTHORITY)) == 1_216 - 32 + 1
 
 
 def test_rosters_that_contradict_themselves_cannot_be_made() -> None:
@@ -91,5 +115,7 @@ def test_rosters_that_contradict_themselves_cannot_be_made() -> None:
         replace(roster, lines={"row/1": units})
     with pytest.raises(ValueError, match="no line may be named 'labels'"):
         replace(roster, lines={"labels": units})
+    with pytest.raises(ValueError, match="the opening key has 32 bytes, suite 2 takes 1216"):
+        replace(roster, suite=SealingSuite.MLKEM768_X25519_SHA256_CHACHA20POLY1305)
     with pytest.raises(ValueError, match="epoch"):
         replace(roster, epoch=0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from device.errors import ConfigError, StorageError
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
+from device.messages.sealing import HYBRID, X25519, Opener
 from device.system.storage import write_durably, write_record
 from provisioning.authority import RoomAuthority, read_policy_file, read_roster_file
 from provisioning.certificates import Role
@@ -42,7 +44,7 @@ def authority(tmp_path: Path) -> RoomAuthority:
     made = RoomAuthority.found(tmp_path / "authority", "r2")
     made.set_policy(POLICY)
     opening = X25519PrivateKey.generate().public_key()
-    made.admit("gateway", Role.GATEWAY, new_key().public_key(), opening_key=opening)
+    made.admit("gateway", Role.GATEWAY, new_key().public_key(), opening_key=opening.public_bytes_raw())
     for name in ("b1", "b2"):
         made.admit(name, Role.UNIT, new_key().public_key(), line="b")
     made.publish()
@@ -78,8 +80,7 @@ def test_running_every_step_again_changes_nothing(authority: RoomAuthority) -> N
     again.set_policy(POLICY)
     for entry in again.members:
         key = Ed25519PublicKey.from_public_bytes(entry.key)
-        opening = X25519PublicKey.from_public_bytes(entry.opening_key) if entry.opening_key else None
-        again.admit(entry.name, entry.role, key, line=entry.line, opening_key=opening)
+        again.admit(entry.name, entry.role, key, line=entry.line, opening_key=entry.opening_key)
     assert again.publish().epoch == 1
     assert files(authority.folder) == before
 
@@ -238,3 +239,26 @@ def test_publishing_that_was_cut_off_is_completed_by_the_next(
     assert read_roster_file(again.folder) == roster
     assert revoked_serials(again) == {serial_of(again, "b1")}
     assert again.publish() == roster
+
+
+def test_a_room_founded_with_the_hybrid_suite_keeps_it(tmp_path: Path) -> None:
+    made = RoomAuthority.found(tmp_path / "authority", "r2", suite=HYBRID)
+    made.set_policy(POLICY)
+    with pytest.raises(ConfigError, match="gateway: its opening key is not of suite 2"):
+        made.admit("gateway", Role.GATEWAY, new_key().public_key(), opening_key=bytes(32))
+    public = Opener(bytes(32)).public_key
+    made.admit("gateway", Role.GATEWAY, new_key().public_key(), opening_key=public)
+    made.publish()
+    assert RoomAuthority.open(made.folder).suite is HYBRID
+    roster = read_roster_file(made.folder)
+    assert (roster.suite, roster.gateway.opening_key) == (HYBRID, public)
+    with pytest.raises(ConfigError, match="this room seals by suite 2, and a room keeps its suite"):
+        RoomAuthority.found(made.folder, "r2", suite=X25519)
+
+
+def test_a_book_from_before_there_were_suites_means_suite_1(authority: RoomAuthority) -> None:
+    book = authority.folder / "room.json"
+    content = json.loads(book.read_text())
+    assert content.pop("suite") == 1
+    book.write_text(json.dumps(content))
+    assert RoomAuthority.open(authority.folder).suite is X25519

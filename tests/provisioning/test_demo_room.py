@@ -11,6 +11,8 @@ from device.clock import TimeSource
 from device.config import load_gateway, load_unit
 from device.errors import ConfigError
 from device.messages.policy import Mode, Purpose, Setting
+from device.messages.sealing import HYBRID, Opener
+from device.system.keys import load_opening_key
 from device.system.storage import SESSION_FILE, SessionCounter
 from device.trust import load_signer, load_trusted
 from provisioning import demo_room
@@ -50,6 +52,18 @@ def test_every_box_trusts_what_the_authority_signed(room: DemoRoom) -> None:
     gateway = load_gateway(room.gateway_config)
     assert load_signer(gateway.trust, gateway.gateway, roster.gateway.key).key_id == "gateway"
     assert gateway.desks == {"a1": "Desk 1", "a2": "Desk 2", "a3": "Desk 3"}
+
+
+def test_a_room_of_the_hybrid_suite_is_believed_by_every_box(tmp_path: Path, plan: DemoPlan) -> None:
+    room = build(tmp_path / "hybrid", replace(plan, suite=HYBRID))
+    clock = FakeClock(wall_ms=read_policy_file(room.authority).not_before_ms + 1)
+    for name in room.units:
+        config = load_unit(room.unit_config(name))
+        assert load_trusted(config.trust, config.room, clock).roster.suite is HYBRID
+    gateway = load_gateway(room.gateway_config)
+    opener = Opener(load_opening_key(gateway.opening_key), HYBRID)
+    assert opener.public_key == read_roster_file(room.authority).gateway.opening_key
+    assert {path.stat().st_mode & 0o777 for path in secrets(room)} == {0o600}
 
 
 def test_policy_says_openly_that_it_is_a_demonstration(room: DemoRoom) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from device.errors import ConfigError
+from device.messages.sealing import HYBRID, Opener
 from device.system.keys import load_verifying_key
 from provisioning.keys import opening_key, read_passphrase, signing_key, write_verifying_key
 
@@ -15,8 +16,20 @@ def test_key_is_made_once_and_never_replaced(tmp_path: Path) -> None:
     made = signing_key(tmp_path / "key.pem")
     assert signing_key(tmp_path / "key.pem").private_bytes_raw() == made.private_bytes_raw()
     opening = opening_key(tmp_path / "opening.pem")
-    assert opening_key(tmp_path / "opening.pem").private_bytes_raw() == opening.private_bytes_raw()
-    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [0o600, 0o600]
+    assert Opener(opening_key(tmp_path / "opening.pem")).public_key == Opener(opening).public_key
+    hybrid = opening_key(tmp_path / "hybrid.pem", HYBRID)
+    assert opening_key(tmp_path / "hybrid.pem", HYBRID) == hybrid
+    assert opening_key(tmp_path / "other.pem", HYBRID) != hybrid
+    assert {path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())} == {0o600}
+
+
+def test_opening_key_of_another_suite_is_refused_and_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "opening.pem"
+    opening_key(path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="is of suite 1, the roster asks for suite 2"):
+        opening_key(path, HYBRID)
+    assert path.read_bytes() == before
 
 
 def test_damaged_key_is_refused_and_not_replaced(tmp_path: Path) -> None:

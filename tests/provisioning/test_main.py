@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from device.messages.sealing import HYBRID
 from provisioning.__main__ import main
+from provisioning.authority import RoomAuthority
 
 TAKES = Path(__file__).resolve().parents[2] / "tools" / "takes"
 
@@ -58,6 +60,23 @@ def test_show_refuses_a_roster_that_somebody_changed(room: Path, capsys: pytest.
     roster.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     assert main(["show", str(room / "authority")]) == 2
     assert "roster.cose" in capsys.readouterr().err
+
+
+def test_a_room_that_seals_by_the_hybrid_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "room"
+    build = ["demo-room", str(folder), "--takes", str(TAKES), "--units", "2", "--port", "0"]
+    assert main([*build, "--suite", "hybrid"]) == 0
+    assert main(["show", str(folder / "authority")]) == 0
+    assert "sealing  suite 2 (MLKEM768_X25519_SHA256_CHACHA20POLY1305)" in capsys.readouterr().out
+    assert main(build) == 2
+    assert "this room seals by suite 2, and a room keeps its suite" in capsys.readouterr().err
+
+
+def test_init_takes_the_suite(tmp_path: Path) -> None:
+    assert main(["init", str(tmp_path / "a"), "--room", "r2", "--suite", "hybrid"]) == 0
+    assert RoomAuthority.open(tmp_path / "a").suite is HYBRID
+    with pytest.raises(SystemExit):
+        main(["init", str(tmp_path / "b"), "--room", "r2", "--suite", "rot13"])
 
 
 def test_revoke_shows_in_the_roster(room: Path, capsys: pytest.CaptureFixture[str]) -> None:

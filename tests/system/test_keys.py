@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from device.errors import ConfigError
-from device.system.keys import load_opening_key, load_signing_key, load_verifying_key
+from device.system.keys import hybrid_pem, load_opening_key, load_signing_key, load_verifying_key
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 PLAIN = serialization.NoEncryption()
@@ -32,7 +32,24 @@ def test_key_comes_back(tmp_path: Path) -> None:
     signing, opening = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     loaded = load_signing_key(key_file(tmp_path, private(signing)))
     assert loaded.private_bytes_raw() == signing.private_bytes_raw()
-    assert load_opening_key(key_file(tmp_path, private(opening))).private_bytes_raw() == opening.private_bytes_raw()
+    loaded_opening = load_opening_key(key_file(tmp_path, private(opening)))
+    assert isinstance(loaded_opening, X25519PrivateKey)
+    assert loaded_opening.private_bytes_raw() == opening.private_bytes_raw()
+
+
+def test_hybrid_opening_key_comes_back_and_must_be_the_owners_alone(tmp_path: Path) -> None:
+    seed = bytes(range(32))
+    assert load_opening_key(key_file(tmp_path, hybrid_pem(seed))) == seed
+    with pytest.raises(ConfigError, match=r"key.pem: others may use.*chmod 600"):
+        load_opening_key(key_file(tmp_path, hybrid_pem(seed), 0o644))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_hybrid_opening_key_of_another_length_is_refused(tmp_path: Path, length: int) -> None:
+    with pytest.raises(ConfigError, match=r"key.pem: is not a private key"):
+        load_opening_key(key_file(tmp_path, hybrid_pem(bytes(length))))
+    with pytest.raises(ConfigError, match=r"key.pem: is not a private key"):
+        load_signing_key(key_file(tmp_path, hybrid_pem(bytes(32))))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o601])

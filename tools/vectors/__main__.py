@@ -1,4 +1,4 @@
-"""`python -m tools.vectors`: rebuild tests/vectors/line. Run twice, it changes nothing."""
+"""`python -m tools.vectors`: rebuild tests/vectors/line and tests/vectors/hybrid. Run twice, it changes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from device.errors import VERDICTS
 from device.messages.roster import sign_roster
-from tools.vectors import room
+from tools.vectors import hybrid, room
 from tools.vectors.cases import LIMITS, Case, SealedEntries, all_cases
 from tools.vectors.replay import verdict_of
 
@@ -69,6 +69,7 @@ def main() -> None:
     for stray in set(FOLDER.glob("*.json")) - kept:
         stray.unlink()
     print(f"{len(cases)} vectors in {FOLDER}")
+    hybrid.rebuild(room_json(), case_json, write)
 
 
 if __name__ == "__main__":
