@@ -1,14 +1,20 @@
-"""Equivocation: two signed links of one unit that exclude each other, and the memory that finds them.
+"""Equivocation: two signed objects of one party that exclude each other, and the memory that finds them.
 
-A proof is nothing but the two links as received: anyone with the roster checks it by `check_proof`.
+A proof is nothing but the two objects as received, links of a unit or grants of the gateway: anyone with the roster
+checks it by `check_proof`, or by `prove` when the objects are of different epochs.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
+from device.config import LineLimits
 from device.errors import RemoteMessageError, Verdict
-from device.line.verify import SignedLink, Verifier
+from device.line.log import EpochVerifier
+from device.line.verify import SignedGrant, SignedLink, follow_grant, step_1_size, step_2_link
+from device.messages.roster import Roster
 
 #: Sessions of one unit that are remembered.
 _SESSIONS: Final = 8
@@ -36,13 +42,105 @@ def contradiction(first: SignedLink, second: SignedLink) -> str | None:
     return None
 
 
-def check_proof(proof: tuple[bytes, bytes], verifier: Verifier) -> str:
-    """What a proof of equivocation proves. Raises RemoteMessageError when it proves nothing."""
-    first, second = (verifier.link(raw) for raw in proof)
+def grant_contradiction(first: SignedGrant, second: SignedGrant) -> tuple[Verdict, str] | None:
+    """Why two authentic grants exclude each other, with the verdict, or None.
+
+    Two ways: two grants for one round, or the later one acknowledges less than the earlier one did.
+    """
+    if first.digest == second.digest:
+        return None
+    older, newer = sorted((first, second), key=lambda grant: grant.body.round)
+    try:
+        follow_grant(newer, older, {older.body.round: older})
+    except RemoteMessageError as error:
+        return error.verdict, error.what
+    return None
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What a proof proves: who did it, the verdict, a sentence, and the two rounds."""
+
+    signer: str
+    verdict: Verdict
+    sentence: str
+    rounds: tuple[int, int]
+
+
+class Judge(Protocol):
+    """Steps 1 to 5: `Verifier`, or `EpochVerifier`."""
+
+    def link(self, raw: bytes) -> SignedLink:
+        """An authentic link. Raises RemoteMessageError."""
+        ...
+
+    def grant(self, raw: bytes) -> SignedGrant:
+        """An authentic grant. Raises RemoteMessageError."""
+        ...
+
+
+def check_proof(proof: tuple[bytes, bytes], verifier: Judge) -> str:
+    """What a proof proves, in words. Raises RemoteMessageError when it proves nothing."""
+    return _weigh(proof, verifier)[0].sentence
+
+
+def prove(proof: tuple[bytes, bytes], *, rosters: Mapping[int, Roster], line: str, limits: LineLimits) -> Proved:
+    """What a proof proves, each object judged under the roster of its own epoch.
+
+    Raises RemoteMessageError when it proves nothing, also when the party has another key in the one epoch than in the
+    other: then these are two boxes. Raises MissingRosterError for an epoch without a roster.
+    """
+    judge = EpochVerifier(rosters, line, limits)
+    proved, epochs = _weigh(proof, judge)
+    signer = proved.signer or rosters[epochs[0]].gateway.gateway
+    if judge.key_of(epochs[0], signer) != judge.key_of(epochs[1], signer):
+        raise _nothing(f"{signer} has another key in epoch {epochs[0]} than in epoch {epochs[1]}.")
+    return replace(proved, signer=signer)
+
+
+def equivocator(proof: tuple[bytes, ...], *, roster: Roster, line: str, limits: LineLimits) -> str | None:
+    """The unit whose key, as it stands in this roster, signed two links that exclude each other; None if none did.
+
+    Whatever epoch the links were made in, the key decides: a unit that was enrolled anew with another key is free.
+    """
+    if len(proof) != 2 or line not in roster.lines:
+        return None
+    try:
+        for raw in proof:
+            step_1_size(raw, limits)
+        epochs = {step_2_link(raw)[0].epoch for raw in proof}
+        rosters = {epoch: replace(roster, epoch=epoch) for epoch in epochs if epoch > 0}
+        return prove((proof[0], proof[1]), rosters=rosters, line=line, limits=limits).signer
+    except RemoteMessageError:
+        return None
+
+
+def _weigh(proof: tuple[bytes, bytes], judge: Judge) -> tuple[Proved, tuple[int, int]]:
+    """What is proved, and the objects' epochs; the signer is empty for the gateway."""
+    try:
+        first, second = (judge.link(raw) for raw in proof)
+    except RemoteMessageError as error:
+        if error.verdict is not Verdict.WRONG_KIND:
+            raise
+        return _weigh_grants(proof, judge)
     found = contradiction(first, second)
     if found is None:
-        raise RemoteMessageError(Verdict.NOT_DECODABLE, "These two links do not exclude each other.")
-    return found
+        raise _nothing("These two links do not exclude each other.")
+    a, b = first.body, second.body
+    return Proved(a.unit, Verdict.EQUIVOCATION, found, (a.round, b.round)), (a.epoch, b.epoch)
+
+
+def _weigh_grants(proof: tuple[bytes, bytes], judge: Judge) -> tuple[Proved, tuple[int, int]]:
+    first, second = (judge.grant(raw) for raw in proof)
+    found = grant_contradiction(first, second)
+    if found is None:
+        raise _nothing("These two grants do not exclude each other.")
+    a, b = first.body, second.body
+    return Proved("", *found, (a.round, b.round)), (a.epoch, b.epoch)
+
+
+def _nothing(what: str) -> RemoteMessageError:
+    return RemoteMessageError(Verdict.NOT_DECODABLE, what)
 
 
 class Evidence:
