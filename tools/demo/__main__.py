@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from device.errors import ConfigError, MoodlineError
+from provisioning.__main__ import SUITE_NAMES
 from provisioning.demo_room import DemoPlan
 from tools.demo.programs import ProgramError
 from tools.demo.room import Options, Report, run
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--room", type=Path, default=REPOSITORY / "demo-room", help="folder (default: demo-room)")
     parser.add_argument("--takes", type=Path, default=TAKES, help="folder of takes to replay")
     parser.add_argument("--web-port", type=int, default=8080, help="the page's port (default: %(default)s)")
+    parser.add_argument("--suite", choices=sorted(SUITE_NAMES), default="x25519", help="how labels are sealed")
     parser.add_argument("--no-attack", action="store_true", help="stage no attack")
     parser.add_argument("--plain", action="store_true", help="one line per event instead of a live table")
     options = parser.parse_args(arguments)
@@ -48,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
             Options(
                 folder=options.room,
                 plan=DemoPlan(
-                    takes=takes, units=options.units, web_port=options.web_port, intruder=not options.no_attack
+                    takes=takes,
+                    units=options.units,
+                    web_port=options.web_port,
+                    intruder=not options.no_attack,
+                    suite=SUITE_NAMES[options.suite],
                 ),
                 seconds=options.seconds,
                 live=console.is_terminal and not options.plain,
