@@ -3,6 +3,7 @@
 A `Speaker` is a unit's real line (`LineUnit`, outbox, signing key, MQTT over mutual TLS) whose senses are a recorded
 list of answers. The `Outsider` holds the demo room's intruder certificate: as a dishonest broker it hears every link
 and writes to every unit's topic. Nobody here opens anything while labels are under way, so that it costs them no time.
+`Speakers` are several units as threads of this program; `tools.bench.line_boxes` has them in programs of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +38,7 @@ from device.system.storage import SESSION_FILE, SessionCounter
 from device.trust import load_signer, load_trusted
 from models.labels import AbstainReason, Emotion
 from tools.attacks import forge_link
+from tools.demo.programs import ProgramError
 
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.05
@@ -68,6 +71,15 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What units have said since they were asked before, when it was first published, and the links they heard."""
+
+    sent: Mapping[LabelName, Sent]
+    published_ms: Mapping[LabelName, int]
+    heard: Mapping[str, Sequence[bytes]]
+
+
+@dataclass(frozen=True)
 class Pace:
     """How fast a unit speaks, between two moments in monotonic seconds.
 
@@ -88,15 +100,19 @@ def every_rounds(rate_hz: float, round_period_ms: int) -> int | None:
 
 
 class Speaker:
-    """One unit's line in a thread of its own. `place`, 0..1, shifts its own clock against those of other units."""
+    """One unit's line in a thread of its own. `place`, 0..1, shifts its own clock against those of other units.
 
-    def __init__(self, config: UnitConfig, answers: Sequence[Answer], place: float) -> None:
+    Without `keep_heard` it forgets the links that it heard.
+    """
+
+    def __init__(self, config: UnitConfig, answers: Sequence[Answer], place: float, *, keep_heard: bool = True) -> None:
         """Raises ConfigError or StorageError naming the file of the box."""
         assert answers
         self.unit = config.unit
         self.sent: dict[LabelName, Sent] = {}
         self.published_ms: dict[LabelName, int] = {}
         self.heard: list[bytes] = []
+        self._keep_heard = keep_heard
         self._clock = SystemClock()
         self._answers = answers
         self._place = place
@@ -181,7 +197,7 @@ class Speaker:
             case Disconnected():
                 self._carry_out(self._machine.disconnected(now))
             case Received(topic, payload, _):
-                if topic.startswith(topics.link(self._room, self._line, "")):
+                if self._keep_heard and topic.startswith(topics.link(self._room, self._line, "")):
                     self.heard.append(payload)
                 self._carry_out(self._machine.received(topic, payload, now))
 
@@ -227,6 +243,49 @@ class Speaker:
         self.sent[self.unit, self._session, self._sequence] = Sent(answer, label.window_end_ms)
         self._spoken += 1
         self._carry_out(self._machine.label(label, self._clock.monotonic()))
+
+
+class Speakers:
+    """Several units as threads of this program."""
+
+    def __init__(self, speakers: Sequence[Speaker]) -> None:
+        self._speakers = speakers
+
+    def start(self) -> None:
+        """Connect all of them."""
+        for speaker in self._speakers:
+            speaker.start()
+
+    def speak(self, pace: Pace) -> None:
+        """Say labels at that pace."""
+        for speaker in self._speakers:
+            speaker.speak(pace)
+
+    def have_said_all(self) -> bool:
+        """Whether no label of their own clocks is due any more."""
+        return all(speaker.has_said_all for speaker in self._speakers)
+
+    def check(self) -> None:
+        """Raises ProgramError when a line has ended."""
+        for speaker in self._speakers:
+            if not speaker.alive:
+                raise ProgramError(f"The line of {speaker.unit} ended.", next_step="Its error stands above.")
+
+    def take(self) -> Said:
+        """What was said since the last time; to be called while nobody speaks."""
+        said = Said(
+            {name: one for speaker in self._speakers for name, one in speaker.sent.copy().items()},
+            {name: at for speaker in self._speakers for name, at in speaker.published_ms.copy().items()},
+            {speaker.unit: speaker.heard for speaker in self._speakers},
+        )
+        for speaker in self._speakers:
+            speaker.sent, speaker.published_ms, speaker.heard = {}, {}, []
+        return said
+
+    def stop(self) -> None:
+        """Leave, all at once, for each waits for its connection; may be called twice."""
+        with ThreadPoolExecutor(max(len(self._speakers), 1)) as pool:
+            list(pool.map(Speaker.stop, self._speakers))
 
 
 class Outsider:

@@ -40,7 +40,18 @@ from tools.classify import RELEASED_BUNDLE, Classifier, read_input
 from tools.demo.programs import ProgramError
 from tools.demo.tally import quantile_ms
 from tools.evaluate.line_parties import Answer, Sent
-from tools.evaluate.line_room import RECOVERY_S, STRIKE_S, TAKES, LineRoom, StoppedError, Trial, trial_of, until
+from tools.evaluate.line_room import (
+    RECOVERY_S,
+    STRIKE_S,
+    TAKES,
+    LineRoom,
+    StoppedError,
+    Trial,
+    as_threads,
+    room_plan,
+    trial_of,
+    until,
+)
 from tools.evaluate.predictions import read_rows
 
 OUT: Final = Path("docs/evaluation/line.json")
@@ -217,7 +228,7 @@ def measure(
     """One row a rate. Raises ConfigError, ProgramError or StorageError when the room cannot run, StoppedError."""
     stop = stop or threading.Event()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        line = LineRoom(Path(folder) / "room", answers, units)
+        line = LineRoom(Path(folder) / "room", room_plan(units), as_threads(answers))
         stack.callback(line.close)
         if not until(line, lambda: line.is_live, START_S, stop):
             raise ProgramError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 from tqdm import tqdm
@@ -38,8 +39,10 @@ from tools.evaluate.line_parties import (
     LabelName,
     Outsider,
     Pace,
+    Said,
     Sent,
     Speaker,
+    Speakers,
     every_rounds,
     openers_of,
     random_opener,
@@ -55,6 +58,30 @@ STRIKE_S: Final = 1.0
 POLL_S: Final = 0.05
 BEGINS_IN_S: Final = 0.2
 ALL_ROUNDS: Final = 1_000_000
+
+
+class Units(Protocol):
+    """The units of a room, wherever they run; `Speakers` are threads of this program."""
+
+    def speak(self, pace: Pace) -> None:
+        """Say labels at that pace. The pace before must have ended."""
+        ...
+
+    def have_said_all(self) -> bool:
+        """Whether no label of their own clocks is due any more."""
+        ...
+
+    def check(self) -> None:
+        """Raises ProgramError when a unit has ended."""
+        ...
+
+    def take(self) -> Said:
+        """What was said since the last time; to be called while nobody speaks."""
+        ...
+
+    def stop(self) -> None:
+        """Leave; may be called twice."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,30 +102,23 @@ class Trial:
 
 
 class LineRoom:
-    """A running demo room with our own speakers, a consumer and an outsider. `close` stops all of it, in order."""
+    """A running demo room with our own units, a consumer and an outsider. `close` stops all of it, in order."""
 
-    def __init__(self, folder: Path, answers: Sequence[Answer], units: int) -> None:
+    def __init__(self, folder: Path, plan: DemoPlan, start_units: Callable[[DemoRoom], Units]) -> None:
         """Raises ConfigError, ProgramError or StorageError; what was started is stopped again then."""
-        takes = sorted(path for path in TAKES.iterdir() if path.is_dir())
-        plan = DemoPlan(takes=takes, units=units, port=free_port(), web_port=free_port(), intruder=True)
         self.room: DemoRoom = build(folder, plan)
         self.tally = Tally()
         self.line_topic = topics.link(plan.room, plan.line, "+")
         with ExitStack() as stack:
-            broker = Mosquitto(self.room.broker, plan.host, plan.port)
-            stack.callback(broker.stop)
-            broker.start()
+            self.broker = Mosquitto(self.room.broker, plan.host, plan.port)
+            stack.callback(self.broker.stop)
+            self.broker.start()
             self.gateway = _start_gateway(self.room)
             stack.callback(self.gateway.stop)
             self._reader = self._member(READER, stack, topics.labels(plan.room, plan.line, "+"))
             self.outsider = Outsider(self._member(INTRUDER, stack, self.line_topic))
-            self.speakers = [
-                Speaker(load_unit(self.room.unit_config(name)), answers, place / units)
-                for place, name in enumerate(self.room.units)
-            ]
-            for speaker in self.speakers:
-                stack.callback(speaker.stop)
-                speaker.start()
+            self.units = start_units(self.room)
+            stack.callback(self.units.stop)
             self._stack = stack.pop_all()
 
     def _member(self, name: str, stack: ExitStack, subscription: str) -> MqttLink:
@@ -122,13 +142,12 @@ class LineRoom:
             event = self._reader.next_event(0.0)
         self.outsider.listen()
         self.gateway.check()
-        for speaker in self.speakers:
-            if not speaker.alive:
-                raise ProgramError(f"The line of {speaker.unit} ended.", next_step="Its error stands above.")
+        self.units.check()
 
     def refused(self) -> int:
         """Messages that the gateway has refused so far, as its page shows it. Raises ProgramError without an answer."""
-        address = f"http://{self.room.plan.host}:{self.room.plan.web_port}/api/state"
+        web = load_gateway(self.room.gateway_config).web
+        address = f"http://{web.host}:{web.port}/api/state"
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
                 state = json.load(answer)
@@ -141,8 +160,7 @@ class LineRoom:
 
         Raises StorageError, and ProgramError when the log is empty.
         """
-        for speaker in self.speakers:
-            speaker.stop()
+        self.units.stop()
         time.sleep(2 * self.room.plan.limits.round_period_ms / 1_000)
         self.gateway.stop()
         store = Store(load_gateway(self.room.gateway_config).state / STORE_FILE)
@@ -158,6 +176,26 @@ class LineRoom:
     def close(self) -> None:
         """Stop everything that still runs."""
         self._stack.close()
+
+
+def room_plan(units: int, **changes: Any) -> DemoPlan:
+    """A demo room with an outsider on free ports. `changes` are other fields of the plan."""
+    takes = sorted(path for path in TAKES.iterdir() if path.is_dir())
+    return DemoPlan(
+        takes=takes, units=units, **{"port": free_port(), "web_port": free_port(), "intruder": True, **changes}
+    )
+
+
+def as_threads(answers: Sequence[Answer]) -> Callable[[DemoRoom], Speakers]:
+    """What starts the room's units as threads of this program."""
+
+    def start(room: DemoRoom) -> Speakers:
+        places = {name: place / len(room.units) for place, name in enumerate(room.units)}
+        speakers = Speakers([Speaker(load_unit(room.unit_config(name)), answers, at) for name, at in places.items()])
+        speakers.start()
+        return speakers
+
+    return start
 
 
 def _start_gateway(room: DemoRoom) -> Program:
@@ -190,34 +228,43 @@ def _let_run(line: LineRoom, moment: float, stop: threading.Event) -> None:
     until(line, lambda: False, moment - time.monotonic(), stop)
 
 
-def trial_of(line: LineRoom, rate_hz: float, seconds: float, stop: threading.Event, bar: tqdm[NoReturn]) -> Trial:
-    """Run one rate."""
-    outsider, speakers = line.outsider, line.speakers
+def trial_of(
+    line: LineRoom,
+    rate_hz: float,
+    seconds: float,
+    stop: threading.Event,
+    bar: tqdm[NoReturn],
+    *,
+    recovery_s: float = RECOVERY_S,
+    entries_tried: int | None = None,
+) -> Trial:
+    """Run one rate. `entries_tried`: opening is tried on so many sealed labels, drawn by chance; None: on all."""
+    outsider, units = line.outsider, line.units
     before, refused_before = (len(outsider.forged), len(outsider.replayed)), line.refused()
     outsider.heard = []
-    for speaker in speakers:
-        speaker.sent, speaker.published_ms, speaker.heard = {}, {}, []
+    units.take()
     begins = time.monotonic() + BEGINS_IN_S
     pace = Pace(rate_hz, begins, begins + seconds, every_rounds(rate_hz, line.room.plan.limits.round_period_ms))
-    for speaker in speakers:
-        speaker.speak(pace)
+    units.speak(pace)
     for strike in range(int(seconds / STRIKE_S)):
         _let_run(line, begins + (strike + 0.5) * STRIKE_S, stop)
         outsider.strike()
         bar.update(STRIKE_S)
     # A moment more, so that a label begun before the end is made.
     _let_run(line, pace.ends + POLL_S, stop)
-    until(line, lambda: all(speaker.has_said_all for speaker in speakers), RECOVERY_S, stop)
+    until(line, units.have_said_all, recovery_s, stop)
     load = os.getloadavg()[0]
-    sent = {name: one for speaker in speakers for name, one in speaker.sent.copy().items()}
-    until(line, lambda: sent.keys() <= line.tally.labels.keys(), RECOVERY_S, stop)
-    opened, control = _attempts(line)
+    said = units.take()
+    until(line, lambda: said.sent.keys() <= line.tally.labels.keys(), recovery_s, stop)
+    later = units.take()
+    heard = {unit: [*said.heard[unit], *links] for unit, links in later.heard.items()}
+    opened, control = _attempts(line, heard, entries_tried)
     return Trial(
         pace=pace,
-        units=len(speakers),
-        sent=sent,
-        published_ms={name: at for speaker in speakers for name, at in speaker.published_ms.copy().items()},
-        verified={name: line.tally.labels[name] for name in sent if name in line.tally.labels},
+        units=len(line.room.units),
+        sent=said.sent,
+        published_ms={**later.published_ms, **said.published_ms},
+        verified={name: line.tally.labels[name] for name in said.sent if name in line.tally.labels},
         opened=opened,
         control=control,
         forged=outsider.forged[before[0] :],
@@ -227,14 +274,18 @@ def trial_of(line: LineRoom, rate_hz: float, seconds: float, stop: threading.Eve
     )
 
 
-def _attempts(line: LineRoom) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Opening attempts on all that was heard: (attempts, readable) without the gateway's key, and with it."""
-    keys = {s.unit: openers_of(load_signing_key(line.room.unit(s.unit) / KEY_FILE)) for s in line.speakers}
+def _attempts(
+    line: LineRoom, heard: Mapping[str, Sequence[bytes]], entries_tried: int | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Opening attempts on what was heard: (attempts, readable) without the gateway's key, and with it."""
+    keys = {name: openers_of(load_signing_key(line.room.unit(name) / KEY_FILE)) for name in line.room.units}
     tried = []
-    for speaker in line.speakers:
-        theirs = {place: entry for place, entry in sealed_entries(speaker.heard).items() if place.unit != speaker.unit}
-        tried.append(try_to_open(theirs, [*keys[speaker.unit], random_opener()]))
+    for unit, links in heard.items():
+        theirs = {place: entry for place, entry in sealed_entries(links).items() if place.unit != unit}
+        tried.append(try_to_open(theirs, [*keys[unit], random_opener()]))
     overheard = sealed_entries(line.outsider.heard)
+    if entries_tried is not None and entries_tried < len(overheard):
+        overheard = {place: overheard[place] for place in random.sample(list(overheard), entries_tried)}
     tried.append(try_to_open(overheard, [*(opener for each in keys.values() for opener in each), random_opener()]))
     control = try_to_open(overheard, [Opener(load_opening_key(load_gateway(line.room.gateway_config).opening_key))])
     return (sum(n for n, _ in tried), sum(readable for _, readable in tried)), control
