@@ -37,6 +37,7 @@ class LineLimits(Section, frozen=True, kw_only=True):
     units_per_line: PositiveInt = 40
     rounds_in_memory: PositiveInt = 64
     backlog_entries: PositiveInt = 7_200
+    spill_after_ms: PositiveInt = 5_000
     hop_timeout_ms: PositiveInt = 60
     round_period_ms: PositiveInt = 500
     round_deadline_ms: PositiveInt = 450

@@ -3,6 +3,9 @@
 Write a temporary file beside the target, fsync it, rename it over the target, fsync the folder: rename(2) is atomic,
 and the folder's fsync makes the new name itself durable (fsync(2), NOTES). A reader meets the old or the new content,
 never a mixture. A temporary file that a power cut left behind is overwritten by the next write to the same target.
+
+What only grows is appended (`append_durably`): a power cut leaves the old content and some of the new, so whoever reads
+it back must know a whole record from a torn one.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ OWNER_ONLY = 0o600
 TEMPORARY_SUFFIX = ".new"
 SESSION_FILE = "session.json"
 """The session counter's name in a unit's state folder."""
+SPILL_FILE = "outbox.spill"
+"""Beside it: sealed labels that no grant had covered for a while (device/publish/spill.py)."""
 
 Record = TypeVar("Record")
 
@@ -32,6 +37,15 @@ class Disk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         os.fchmod(descriptor, mode)
         return descriptor
+
+    def open(self, path: Path, mode: int) -> int:
+        """Open a file for writing with its content as it is, or an empty new one, and return its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+
+    def cut(self, descriptor: int, length: int) -> None:
+        """Let go of everything behind the first `length` bytes, and go on writing there."""
+        os.ftruncate(descriptor, length)
+        os.lseek(descriptor, length, os.SEEK_SET)
 
     def write(self, descriptor: int, content: bytes) -> int:
         """Write some of the content and return how many bytes were taken."""
@@ -67,19 +81,47 @@ def write_durably(path: Path, content: bytes, *, mode: int = OWNER_ONLY, disk: D
     try:
         descriptor = disk.create(temporary, mode)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[disk.write(descriptor, bytes(rest)) :]
-            disk.fsync(descriptor)
+            _write_and_sync(descriptor, content, disk)
         finally:
             os.close(descriptor)
         disk.rename(temporary, path)
         disk.fsync_folder(path.parent)
     except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written durably ({error.strerror}).",
-            next_step="Check the storage: full, read-only or worn out?",
-        ) from error
+        raise _not_written(path, error) from error
+
+
+def append_durably(path: Path, content: bytes, *, at: int, mode: int = OWNER_ONLY, disk: Disk = DISK) -> None:
+    """Write behind the file's first `at` bytes; whatever stood behind them goes. The file is made if it is not there.
+
+    With no content this cuts the file, durably. Raises StorageError naming the file; then any part of the content may
+    stand behind `at`, and the same call may be made again.
+    """
+    try:
+        is_new = not path.exists()
+        descriptor = disk.open(path, mode)
+        try:
+            disk.cut(descriptor, at)
+            _write_and_sync(descriptor, content, disk)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            disk.fsync_folder(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _write_and_sync(descriptor: int, content: bytes, disk: Disk) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[disk.write(descriptor, bytes(rest)) :]
+    disk.fsync(descriptor)
+
+
+def _not_written(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path}: cannot be written durably ({error.strerror}).",
+        next_step="Check the storage: full, read-only or worn out?",
+    )
 
 
 def read(path: Path, *, limit: int) -> bytes:

@@ -1,7 +1,8 @@
 """The desk program's loop: one thread, events in, actions out.
 
 It phase-locks to the line: a grant asks for a decision at once (`Infer`); without grants the unit decides on its own
-clock and its outbox fills. Nothing a peer sends can stop it; what its own disk or configuration does wrong does.
+clock and its outbox fills. Nothing a peer sends can stop it, nor a disk that refuses what the outbox spills; what its
+configuration does wrong does.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from device.clock import Clock, TimeSource
 from device.errors import TransportError
 from device.inference.decision import Decision
 from device.line.actions import Action, Alert, Infer, Publish
-from device.line.unit import LineUnit
+from device.line.unit import LineUnit, UnitState
 from device.messages.label import PERMILLE, Label, LabelState
 from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
+from device.publish.spill import Spill
 from device.system.systemd import ServiceNotifier
 from device.unit.status import UnitStatus, status_payload
 
@@ -28,6 +30,8 @@ LOG: Final = logging.getLogger(__name__)
 PUMP_S: Final = 0.05
 #: Without a grant for this many periods the unit ticks by itself.
 OWN_TICK_PERIODS: Final = 1.5
+#: At a stop so many periods are left to the gateway to cover the last labels; what it has not covered then is spilled.
+LAST_PERIODS: Final = 2
 
 
 class Senses(Protocol):
@@ -81,6 +85,7 @@ class UnitService:
         clock: Clock,
         senses: Senses | None,
         machine: LineUnit,
+        spill: Spill,
         link: Link,
         status_topic: str,
         notifier: ServiceNotifier,
@@ -95,6 +100,7 @@ class UnitService:
         self._senses = senses
         self._resting = resting
         self._machine = machine
+        self._spill = spill
         self._link = link
         self._status_topic = status_topic
         self._notifier = notifier
@@ -106,6 +112,8 @@ class UnitService:
         self._status: UnitStatus | None = None
         self._line_state = "away"
         self._gateway_offset_ms: float | None = None
+        self._stopping = False
+        self._told = ""
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises CaptureError only when no sense at all can be opened at the start."""
@@ -116,8 +124,10 @@ class UnitService:
         try:
             while not stop.is_set():
                 self.step()
+            self._await_last_grant()
         finally:
             self._notifier.stopping()
+            self._keep_safe(self._spill.flush)
             self._say_status(process="stopped")
             self._link.stop()
             if self._senses is not None:
@@ -139,6 +149,19 @@ class UnitService:
         self._carry_out(self._machine.tick(now))
         if now >= self._next_own_tick:
             self._decide(granted=False)
+        self._keep_safe(self._spill.turn)
+
+    def _await_last_grant(self) -> None:
+        """Make no more labels, and give the gateway a moment to cover those that it has."""
+        self._stopping = True
+        ends = self._clock.monotonic() + LAST_PERIODS * self._period_s
+        while self._machine.backlog and self._link.connected and self._clock.monotonic() < ends:
+            self.step()
+
+    def _keep_safe(self, spill: Callable[[float], None]) -> None:
+        # A unit that met its double writes nothing more: what it made may exist twice.
+        if self._machine.state is not UnitState.STOPPED:
+            spill(self._clock.monotonic())
 
     def _handle(self, event: Event) -> None:
         now = self._clock.monotonic()
@@ -177,12 +200,16 @@ class UnitService:
     def _decide(self, *, granted: bool) -> None:
         now = self._clock.monotonic()
         self._next_own_tick = now + self._period_s * (OWN_TICK_PERIODS if granted else 1.0)
+        if self._stopping:
+            return
         label = self._muted_label(now) if self._senses is None else self._sensed_label(self._senses, now)
         if self._on_tick is not None:
             self._on_tick(label.window_end_ms)
         self._carry_out(self._machine.label(label, self._clock.monotonic()))
+        LOG.debug("Labels up to %s made, %d wait", self._spill.outbox.newest, self._machine.backlog)
         self._notifier.progressed()
         self._say_status()
+        self._tell_service_manager()
 
     def _sensed_label(self, senses: Senses, now: float) -> Label:
         senses.pump()
@@ -235,7 +262,15 @@ class UnitService:
             LOG.info("%s", error)
             return
         self._status = status
-        self._notifier.status(f"{process}, microphone {status.microphone}, camera {status.camera}, line connected")
+
+    def _tell_service_manager(self) -> None:
+        senses = self._resting if self._senses is None else self._senses.sense_states()
+        told = f"running, microphone {senses['microphone']}, camera {senses['camera']}, line {self._line_state}"
+        if self._spill.failing:
+            told += ", disk failing: labels that wait for the gateway are in memory only"
+        if told != self._told:
+            self._notifier.status(told)
+            self._told = told
 
 
 def _permille(share: float) -> int:

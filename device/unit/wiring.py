@@ -21,11 +21,12 @@ from device.inference.tflite import TFLiteRuntime
 from device.line.unit import LineUnit
 from device.messages import topics
 from device.messages.policy import Mode
+from device.messages.roster import Roster
 from device.publish.mqtt import MqttLink
-from device.publish.outbox import BoundedOutbox
 from device.publish.ports import LastWill
+from device.publish.spill import Spill, place_digest
 from device.system.clock import SystemClock
-from device.system.storage import SESSION_FILE, SessionCounter
+from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionCounter
 from device.system.systemd import ServiceNotifier
 from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
 from device.unit.pipeline import Pipeline
@@ -45,8 +46,8 @@ class Sources:
     replay: Replay | None
 
 
-def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
-    """A service ready to run.
+def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> UnitService:
+    """A service ready to run; `disk` is what everything durable goes through.
 
     Raises ConfigError, InferenceError, CaptureError or StorageError, each naming the file or device. The session number
     is raised last, so a box that refuses to start uses none.
@@ -60,7 +61,8 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
     keys = {unit.unit: unit.key for unit in roster.units_of(config.line)}
     signer = load_signer(config.trust, config.unit, keys.get(config.unit))
     pipeline, observe, bundle = _senses(config, trusted, clock)
-    session = SessionCounter(config.state / SESSION_FILE).raise_()
+    session = SessionCounter(config.state / SESSION_FILE, disk=disk).raise_()
+    spill = _open_spill(config, roster, session, disk)
     status_topic = topics.unit_status(config.room, config.line, config.unit)
     link = MqttLink(
         config.unit,
@@ -80,7 +82,7 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
         line=config.line,
         session=session,
         signer=signer,
-        outbox=BoundedOutbox(config.limits.backlog_entries),
+        outbox=spill.outbox,
         limits=config.limits,
     )
     LOG.info("Unit %s (%s), line %s, session %d, bundle %s", config.unit, config.desk, config.line, session, bundle)
@@ -89,6 +91,7 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
         clock=clock,
         senses=pipeline,
         machine=machine,
+        spill=spill,
         link=link,
         status_topic=status_topic,
         notifier=ServiceNotifier(),
@@ -98,6 +101,17 @@ def build(config: UnitConfig, clock: Clock | None = None) -> UnitService:
             "camera": "off" if config.capture.camera == "none" else "ok",
         },
         on_tick=observe,
+    )
+
+
+def _open_spill(config: UnitConfig, roster: Roster, session: int, disk: Disk) -> Spill:
+    return Spill(
+        config.state / SPILL_FILE,
+        place_digest(roster, config.line, config.unit),
+        session=session,
+        capacity=config.limits.backlog_entries,
+        spill_after_s=config.limits.spill_after_ms / 1000,
+        disk=disk,
     )
 
 

@@ -28,6 +28,14 @@ class FailingDisk(Disk):
         self._call("create")
         return super().create(path, mode)
 
+    def open(self, path: Path, mode: int) -> int:
+        self._call("open")
+        return super().open(path, mode)
+
+    def cut(self, descriptor: int, length: int) -> None:
+        self._call("cut")
+        super().cut(descriptor, length)
+
     def write(self, descriptor: int, content: bytes) -> int:
         self._call("write")
         return super().write(descriptor, content[: self._bytes_per_write])
@@ -56,15 +64,20 @@ class FailingDisk(Disk):
 
 
 class PowerCutDisk(FailingDisk):
-    """Loses power at the call: what was not fsynced is gone from the files it wrote."""
+    """Loses power at the call. A new file that was not fsynced is empty then; of what was appended half is there."""
 
-    def __init__(self, fail_at: int) -> None:
-        super().__init__(fail_at)
-        self._unsynced: dict[int, Path] = {}
+    def __init__(self, fail_at: int, *, bytes_per_write: int = 7) -> None:
+        super().__init__(fail_at, bytes_per_write=bytes_per_write)
+        self._unsynced: dict[int, tuple[Path, bytes]] = {}
 
     def create(self, path: Path, mode: int) -> int:
         descriptor = super().create(path, mode)
-        self._unsynced[descriptor] = path
+        self._unsynced[descriptor] = (path, b"")
+        return descriptor
+
+    def open(self, path: Path, mode: int) -> int:
+        descriptor = super().open(path, mode)
+        self._unsynced[descriptor] = (path, path.read_bytes())
         return descriptor
 
     def fsync(self, descriptor: int) -> None:
@@ -72,6 +85,7 @@ class PowerCutDisk(FailingDisk):
         del self._unsynced[descriptor]
 
     def fail(self, name: str) -> None:
-        for path in self._unsynced.values():
-            path.write_bytes(b"")
+        for path, synced in self._unsynced.values():
+            appended = path.read_bytes()[len(synced) :] if synced else b""
+            path.write_bytes(synced + appended[: len(appended) // 2])
         raise PowerCutError(name)

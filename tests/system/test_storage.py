@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.errors import ConfigError, StorageError
-from device.system.storage import SessionCounter, read, read_record, write_durably, write_record
+from device.system.storage import SessionCounter, append_durably, read, read_record, write_durably, write_record
 from tests.fakes.storage import FailingDisk, PowerCutDisk, PowerCutError
 
 OLD, NEW = b"old content", b"new content, which takes several writes"
@@ -177,3 +177,48 @@ def test_power_cut_while_the_session_is_raised_never_gives_a_number_twice(tmp_pa
         except PowerCutError:
             given_out.append(made.raise_())
     assert given_out == sorted(set(given_out))
+
+
+def test_appended_content_is_synced_and_a_new_files_name_too(tmp_path: Path) -> None:
+    disk = FailingDisk(bytes_per_write=100)
+    append_durably(tmp_path / "file", OLD, at=0, disk=disk)
+    assert disk.calls == ["open", "cut", "write", "fsync", "fsync_folder"]
+    disk.calls.clear()
+    append_durably(tmp_path / "file", NEW, at=len(OLD), disk=disk)
+    assert disk.calls == ["open", "cut", "write", "fsync"]
+    assert (tmp_path / "file").read_bytes() == OLD + NEW
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    append_durably(tmp_path / "file", b"", at=0)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_nth_call_of_an_append_fails_and_the_same_append_mends_it(tmp_path: Path, error: int) -> None:
+    target = tmp_path / "file"
+    append_durably(target, OLD, at=0)
+    for number in range(9):
+        with pytest.raises(StorageError, match="file: cannot be written durably"):
+            append_durably(target, NEW, at=len(OLD), disk=FailingDisk(number, error=error))
+        assert target.read_bytes().startswith(OLD)
+        append_durably(target, NEW, at=len(OLD))
+        assert target.read_bytes() == OLD + NEW
+        append_durably(target, b"", at=len(OLD))
+
+
+def test_power_cut_while_appending_leaves_the_old_content_and_some_of_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    append_durably(target, OLD, at=0)
+    for number in range(9):
+        with pytest.raises(PowerCutError):
+            append_durably(target, NEW, at=len(OLD), disk=PowerCutDisk(number))
+        content = target.read_bytes()
+        assert content.startswith(OLD) and NEW.startswith(content[len(OLD) :])
+        append_durably(target, b"", at=len(OLD))
+
+
+def test_append_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"precious")
+    (tmp_path / "file").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError):
+        append_durably(tmp_path / "file", b"x", at=0)
+    assert (tmp_path / "elsewhere").read_bytes() == b"precious"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,18 @@ import pytest
 from device.clock import TimeSource
 from device.config import LineLimits
 from device.inference.decision import Decision
-from device.line.unit import LineUnit
+from device.line.unit import LineUnit, UnitState
 from device.messages import topics
 from device.messages.label import SenseState
-from device.publish.outbox import BoundedOutbox
-from device.publish.ports import LastWill
+from device.publish.ports import Event, LastWill
+from device.publish.spill import Spill, place_digest
+from device.system.storage import DISK, Disk
 from device.system.systemd import ServiceNotifier
 from device.unit.service import Identity, UnitService
 from device.unit.status import last_will
 from models.labels import AbstainReason, Emotion
 from tests.fakes.clock import FakeClock
+from tests.fakes.storage import FailingDisk
 from tests.gateway.memory_room import MemoryRoom
 from tools.vectors import room
 
@@ -62,37 +66,65 @@ class ScriptedSenses:
         return self.states
 
 
+class Telling(ServiceNotifier):
+    """Keeps the status lines that the service manager would show."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__({})
+        self._told = told
+
+    def status(self, text: str) -> None:
+        self._told.append(text)
+
+
 class Unit:
     """One unit's real service against the gateway of a `MemoryRoom`."""
 
-    def __init__(self, folder: Path, *, muted: bool = False) -> None:
+    def __init__(self, folder: Path, *, muted: bool = False, disk: Disk = DISK) -> None:
         folder.mkdir(exist_ok=True)
         self.room = MemoryRoom(folder, desks=0)
         self.clock = self.room.clock
         self.senses = ScriptedSenses(self.clock)
+        self.folder = folder
+        self.disk = disk
+        self.muted = muted
+        self.windows: list[int] = []
+        self.start(session=3)
+
+    def start(self, session: int) -> None:
+        """Start the program, as after a power cut when it ran before."""
         limits = LineLimits()
-        self.outbox = BoundedOutbox(limits.backlog_entries)
-        machine = LineUnit(
+        spill = Spill(
+            self.folder / "outbox.spill",
+            place_digest(room.roster(), room.LINE, UNIT),
+            session=session,
+            capacity=limits.backlog_entries,
+            spill_after_s=limits.spill_after_ms / 1_000,
+            disk=self.disk,
+        )
+        self.outbox = spill.outbox
+        self.machine = LineUnit(
             roster=room.roster(),
             line=room.LINE,
-            session=3,
+            session=session,
             signer=room.signer(UNIT),
             outbox=self.outbox,
             limits=limits,
         )
         self.link = self.room.broker.link(
             [topics.grant(room.ROOM, room.LINE), topics.link(room.ROOM, room.LINE, "+")],
-            LastWill(STATUS, last_will(UNIT, room.LINE, 3)),
+            LastWill(STATUS, last_will(UNIT, room.LINE, session)),
         )
-        self.windows: list[int] = []
+        self.told: list[str] = []
         self.service = UnitService(
-            Identity(room.ROOM, room.LINE, UNIT, 3, "test-1", "labels"),
+            Identity(room.ROOM, room.LINE, UNIT, session, "test-1", "labels"),
             clock=self.clock,
-            senses=None if muted else self.senses,
-            machine=machine,
+            senses=None if self.muted else self.senses,
+            machine=self.machine,
+            spill=spill,
             link=self.link,
             status_topic=STATUS,
-            notifier=ServiceNotifier({}),
+            notifier=Telling(self.told),
             period_s=0.5,
             on_tick=self.windows.append,
         )
@@ -203,3 +235,96 @@ def test_without_a_set_clock_the_time_comes_from_the_grant(unit: Unit) -> None:
     newest = unit.labels()[-1]
     assert newest["time_source"] == "gateway"
     assert abs(unit.windows[-1] - unit.clock.wall_ms()) < 1_000
+
+
+def stored(unit: Unit) -> list[tuple[int, int]]:
+    """(session, sequence) of every label that the gateway has published, each once, in order."""
+    return sorted({(int(str(label["session"])), int(str(label["sequence"]))) for label in unit.labels()})
+
+
+def test_in_normal_work_nothing_is_written_after_the_start(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    unit = Unit(tmp_path, disk=disk)
+    unit.run(60.0)
+    assert len(stored(unit)) >= 115
+    assert disk.calls == []
+
+
+@pytest.mark.parametrize("away", ["broker", "gateway"])
+def test_labels_made_while_the_gateway_is_away_outlive_a_power_cut(tmp_path: Path, away: str) -> None:
+    disk = FailingDisk(bytes_per_write=1 << 20)
+    unit = Unit(tmp_path, disk=disk)
+    unit.run(5.0)
+    if away == "broker":
+        unit.room.broker.down()
+    unit.run(60.0, gateway=False)
+    made = unit.outbox.newest
+    assert made is not None
+    assert disk.calls.count("fsync") <= 60 / 5
+    unit.link.die()
+    unit.start(session=4)
+    back = [(entry.session, entry.sequence) for entry in unit.outbox.pending(1_000)]
+    assert made[1] - back[-1][1] <= 11, "at most the labels of five seconds"
+    unit.room.broker.up()
+    unit.run(20.0)
+    sessions = {session: [number for s, number in stored(unit) if s == session] for session in (3, 4)}
+    assert sessions[3] == list(range(1, back[-1][1] + 1))
+    assert sessions[4] == list(range(1, len(sessions[4]) + 1)) and len(sessions[4]) > 20
+    assert (tmp_path / "outbox.spill").read_bytes() == b""
+    written = len(disk.calls)
+    unit.run(20.0)
+    assert len(disk.calls) == written
+
+
+def test_a_full_disk_stops_nothing_and_shows_in_the_services_status(tmp_path: Path) -> None:
+    class Full(Disk):
+        def open(self, path: Path, mode: int) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    unit = Unit(tmp_path, disk=Full())
+    unit.run(2.0)
+    unit.room.broker.down()
+    unit.run(30.0, gateway=False)
+    assert len(unit.outbox) >= 55
+    assert "disk failing" in unit.told[-1]
+    unit.room.broker.up()
+    unit.run(10.0)
+    numbers = stored(unit)
+    assert numbers == [(3, number) for number in range(1, len(numbers) + 1)] and len(numbers) > 70
+
+
+def test_a_restored_backup_stays_silent_and_writes_nothing(tmp_path: Path) -> None:
+    disk = FailingDisk(bytes_per_write=1 << 20)
+    unit = Unit(tmp_path, disk=disk)
+    unit.run(5.0)
+    unit.link.die()
+    unit.start(session=3)
+    before = stored(unit)
+    unit.run(20.0)
+    assert unit.machine.state is UnitState.STOPPED
+    assert stored(unit) == before
+    assert disk.calls == []
+
+
+@pytest.mark.parametrize("gateway", [True, False])
+def test_a_stop_gives_the_gateway_a_moment_and_writes_what_no_grant_covers(tmp_path: Path, gateway: bool) -> None:
+    disk = FailingDisk(bytes_per_write=1 << 20)
+    unit = Unit(tmp_path, disk=disk)
+    unit.run(4.8, gateway=gateway)
+    waits = unit.link.next_event
+
+    def time_passes(timeout_s: float) -> Event | None:
+        unit.clock.advance(0.01)
+        if gateway:
+            unit.room.service.step()
+        return waits(timeout_s)
+
+    unit.link.next_event = time_passes  # type: ignore[method-assign]
+    made = unit.outbox.newest
+    stop = threading.Event()
+    stop.set()
+    unit.service.run(stop)
+    assert unit.outbox.newest in (made, None), "no label is made any more"
+    unit.start(session=4)
+    assert unit.outbox.newest == (None if gateway else made)
+    assert disk.calls.count("fsync") == (0 if gateway else 1)
