@@ -1,0 +1,1 @@
+"""Conformance kit of the line protocol: docs/conformance.md says how to hold another implementation against it."""
