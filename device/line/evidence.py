@@ -12,8 +12,9 @@ from typing import Final, Protocol
 
 from device.config import LineLimits
 from device.errors import RemoteMessageError, Verdict
-from device.line.log import EpochVerifier
+from device.line.log import EpochVerifier, LogError, LogFinding
 from device.line.verify import SignedGrant, SignedLink, follow_grant, step_1_size, step_2_link
+from device.messages.link import LinkFlag
 from device.messages.roster import Roster
 
 #: Sessions of one unit that are remembered.
@@ -26,15 +27,18 @@ def contradiction(first: SignedLink, second: SignedLink) -> str | None:
     """Why two authentic links exclude each other, or None.
 
     Three ways: two links of one unit for one session and round; one (session, sequence) with two contents; a lower
-    session used in a later round than a higher one (a cloned or restored unit).
+    session used in a later round than a higher one (a cloned or restored unit). The third counts only when the higher
+    session's link was signed over a grant that knew that session: else a broker that shows an old grant to a unit that
+    has just started could make the unit look like a cheat (ADR 5).
     """
     a, b = first.body, second.body
     if a.unit != b.unit or first.digest == second.digest:
         return None
     if (a.session, a.round) == (b.session, b.round):
         return f"{a.unit} signed two links in session {a.session} for round {a.round}"
-    if (a.session < b.session and a.round > b.round) or (b.session < a.session and b.round > a.round):
-        return f"{a.unit} used session {min(a.session, b.session)} after session {max(a.session, b.session)}"
+    low, high = sorted((a, b), key=lambda link: link.session)
+    if low.session < high.session and low.round > high.round and high.flags & LinkFlag.SESSION_KNOWN:
+        return f"{a.unit} used session {low.session} after session {high.session}"
     sealed = {(entry.session, entry.sequence): entry.sealed for entry in a.entries}
     for entry in b.entries:
         if sealed.get((entry.session, entry.sequence), entry.sealed) != entry.sealed:
@@ -139,8 +143,8 @@ def _weigh_grants(proof: tuple[bytes, bytes], judge: Judge) -> tuple[Proved, tup
     return Proved("", *found, (a.round, b.round)), (a.epoch, b.epoch)
 
 
-def _nothing(what: str) -> RemoteMessageError:
-    return RemoteMessageError(Verdict.NOT_DECODABLE, what)
+def _nothing(what: str) -> LogError:
+    return LogError(LogFinding.PROVES_NOTHING, what, line="", round_number=0, place=None)
 
 
 class Evidence:
@@ -152,6 +156,7 @@ class Evidence:
         self._held: dict[int, list[SignedLink]] = {}
         self._by_round: dict[tuple[str, int, int], SignedLink] = {}
         self._by_entry: dict[tuple[str, int, int], SignedLink] = {}
+        #: Of each unit's sessions the first link that may prove an older one wrong, and the last link of all.
         self._sessions: dict[str, dict[int, tuple[SignedLink, SignedLink]]] = {}
 
     def seen(self, digest: bytes) -> bool:
@@ -200,8 +205,13 @@ class Evidence:
         sessions = self._sessions.setdefault(body.unit, {})
         first, last = sessions.get(body.session, (link, link))
         sessions[body.session] = (
-            link if body.round < first.body.round else first,
+            min(first, link, key=_weight_against_older),
             link if body.round > last.body.round else last,
         )
         for old in sorted(sessions)[:-_SESSIONS]:
             del sessions[old]
+
+
+def _weight_against_older(link: SignedLink) -> tuple[bool, int]:
+    """Sorts a session's links: those first that its unit signed when the line knew the session, early ones first."""
+    return not link.body.flags & LinkFlag.SESSION_KNOWN, link.body.round

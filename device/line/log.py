@@ -278,8 +278,8 @@ class LogFollower:
     def _continuing(self, raw: bytes, *, closing: bool = False) -> SignedGrant:
         grant = self._authentic(raw)
         body = grant.body
-        self._check_round(body, closing=closing)
         peer = self._rosters[body.epoch].gateway.gateway
+        self._check_round(body, peer, closing=closing)
         if self.head is not None and body.prev != self.head:
             if self._stub is not None:
                 what = (
@@ -310,7 +310,7 @@ class LogFollower:
         except RemoteMessageError as error:
             raise self._located(error, self._next_round or 0, 0) from error
 
-    def _check_round(self, body: Grant, *, closing: bool) -> None:
+    def _check_round(self, body: Grant, peer: str, *, closing: bool) -> None:
         wanted, number = self._next_round, body.round
         if wanted is None or number == wanted:
             return
@@ -323,7 +323,7 @@ class LogFollower:
             code, what = LogFinding.START_MISSING, f"The log begins with round {number}."
         else:
             code, what = LogFinding.ROUND_MISSING, f"Round {number} follows round {wanted - 1}."
-        raise self._error(code, what, wanted if code is LogFinding.ROUND_MISSING else number, 0)
+        raise self._error(code, what, wanted if code is LogFinding.ROUND_MISSING else number, 0, peer)
 
     def _error(
         self, code: Verdict | LogFinding, what: str, round_number: int, place: int | None, peer: str = ""
@@ -347,7 +347,7 @@ def tell_more(error: LogError, broken: ClosedRound, rest: Iterable[ClosedRound])
     elif error.code is Verdict.BAD_SIGNATURE and error.place is not None:
         objects = (broken.grant, *broken.links)
         after = objects[error.place + 1] if error.place + 1 < len(objects) else next((one.grant for one in rest), b"")
-        if _prev_of(after) == digest(objects[error.place]):
+        if previous_of(after) == digest(objects[error.place]):
             return error.instead(LogFinding.RESEALED, error.what)
     return error
 
@@ -359,7 +359,8 @@ def _round_of(raw: bytes) -> int | None:
         return None
 
 
-def _prev_of(raw: bytes) -> bytes | None:
+def previous_of(raw: bytes) -> bytes | None:
+    """What a grant or link says it continues; nothing is verified. None for anything else."""
     for step_2 in (step_2_link, step_2_grant):
         try:
             return step_2(raw)[0].prev
