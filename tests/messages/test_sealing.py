@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import cryptography_vectors
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.backends.openssl.backend import backend
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
@@ -209,6 +210,20 @@ def test_a_library_without_the_kem_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     Sealer(room.opener().public_key, X25519)
 
 
+def _combined(seed: bytes, encapsulated: bytes) -> bytes:
+    """The shared secret as docs/conformance.md says it is made."""
+    mlkem, x25519 = expand_seed(seed)
+    other = encapsulated[1_088:]
+    parts = (
+        mlkem.decapsulate(encapsulated[:1_088]),
+        x25519.exchange(X25519PublicKey.from_public_bytes(other)),
+        other,
+        x25519.public_key().public_bytes_raw(),
+        bytes.fromhex("5c2e2f2f5e5c"),
+    )
+    return hashlib.sha3_256(b"".join(parts)).digest()
+
+
 def test_published_vector_of_the_hybrid_kem() -> None:
     """draft-ietf-hpke-pq: key pair from the seed, and opening. The library's single shot has no `aad`, the published
     ciphertexts have one; so the published key and nonce make the ciphertext without."""
@@ -224,6 +239,7 @@ def test_published_vector_of_the_hybrid_kem() -> None:
         plaintext = bytes.fromhex(first["pt"])
         assert aead.encrypt(nonce, plaintext, bytes.fromhex(first["aad"])).hex() == first["ct"]
         sealed = bytes.fromhex(vector["enc"]) + aead.encrypt(nonce, plaintext, None)
+        assert _combined(seed, bytes.fromhex(vector["enc"])).hex() == vector["shared_secret"]
         key = MLKEM768X25519PrivateKey(*expand_seed(seed))
         assert SUITES[HYBRID].decrypt(sealed, key, info) == plaintext
         with pytest.raises(InvalidTag):

@@ -7,6 +7,7 @@ the vectors cannot be used. docs/conformance.md describes the command-line proto
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections import Counter
@@ -38,9 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the program to ask, with its first arguments (default: our own, moodline-line)",
     )
     parser.add_argument("--vectors", type=Path, default=VECTORS, help="folder of vectors (default: tests/vectors)")
+    parser.add_argument(
+        "--requests", action="store_true", help="print the first requests with their answers, as JSON lines, and end"
+    )
     parser.add_argument("--quiet", action="store_true", help="print only what is not as it should be, and the sum")
     options = parser.parse_args(arguments)
     try:
+        if options.requests:
+            for case in checks.stored_cases(load_all(options.vectors)):
+                asked = {"command": case.question.command, "request": case.question.request}
+                print(json.dumps({"name": case.name, **asked, "exit": case.exit, "answer": case.answer}))
+            return EXIT_SAME
         rows = run(Door(shlex.split(options.implementation)), options.vectors)
     except ConfigError as error:
         print(f"conformance: {error}", file=sys.stderr)

@@ -79,14 +79,20 @@ def _refused(verdict: Verdict) -> dict[str, Any]:
 
 def stored(vectors: Sequence[Vector], door: Door) -> Iterator[Row]:
     """Each vector of the known kinds through `verify`; objects through `dump`; rosters; who may be a unit."""
-    cases = [_verification(vector) for vector in vectors if vector.kind in KINDS]
-    for room in _rooms(vectors):
-        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room)]
+    cases = stored_cases(vectors)
     for case, reply in zip(cases, door.ask([case.question for case in cases]), strict=True):
         yield compare(case, reply)
     for vector in vectors:
         if vector.kind not in KINDS:
             yield Row(vector.folder, vector.name, "", f"the kit does not know the kind {vector.kind!r}", None)
+
+
+def stored_cases(vectors: Sequence[Vector]) -> list[Case]:
+    """What `stored` asks, and what it wants to hear."""
+    cases = [_verification(vector) for vector in vectors if vector.kind in KINDS]
+    for room in _rooms(vectors):
+        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room)]
+    return cases
 
 
 def _rooms(vectors: Sequence[Vector]) -> list[Room]:
