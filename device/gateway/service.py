@@ -28,6 +28,8 @@ LOG: Final = logging.getLogger(__name__)
 IDLE_S: Final = 0.25
 CHORES_S: Final = 1.0
 RETENTION_S: Final = 3_600.0
+#: When to try again if a reader kept the write-ahead log from being emptied.
+SCRUB_AGAIN_S: Final = 60.0
 DAY_MS: Final = 86_400_000
 
 
@@ -236,6 +238,8 @@ class GatewayService:
             return
         try:
             gone = self._store.forget(wall_ms - self._identity.policy.retention_days * DAY_MS)
+            if not self._store.scrub():
+                self._retention_at = self._clock.monotonic() + SCRUB_AGAIN_S
         except StorageError as error:
             LOG.error("Retention: %s", error)
             return

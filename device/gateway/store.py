@@ -2,8 +2,9 @@
 
 SQLite in WAL mode with `synchronous = FULL`: when `persist` returns, the round's grant and links, its labels and the
 next grant are on the medium together, or none is. Rounds are never changed (a trigger holds it); `forget` removes the
-oldest for the policy's retention, so that what stays of a line is still one unbroken chain. One thread writes, through
-`Store`; others ask `LabelReader`, which opens the file read-only for each question.
+oldest for the policy's retention and leaves a stub of them, so that what stays of a line can still be verified from its
+first round on (docs/offline-verification.md). One thread writes, through `Store`; others ask `LabelReader`, which opens
+the file read-only for each question.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import astuple
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from device.config import LineLimits
 from device.errors import StorageError
 from device.gateway.documents import AlertDocument, LabelDocument, encode
 from device.line.actions import ClosedRound, Persist
+from device.line.evidence import equivocator
+from device.line.log import NOTHING_DELETED, Stub, fold, previous_of
+from device.messages.envelope import digest
+from device.messages.grant import NO_PREVIOUS
+from device.messages.roster import Roster
 
 ALERTS_KEPT: Final = 10_000
 LABELS_PER_ANSWER: Final = 1_000
@@ -60,6 +70,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         BEGIN SELECT RAISE(ABORT, 'a closed round is never changed'); END;
     CREATE TRIGGER links_are_never_changed BEFORE UPDATE ON links
         BEGIN SELECT RAISE(ABORT, 'a stored link is never changed'); END;
+    """,
+    """
+    CREATE TABLE stubs (
+        line TEXT PRIMARY KEY,
+        first_round INTEGER NOT NULL, last_round INTEGER NOT NULL, links INTEGER NOT NULL,
+        prev BLOB NOT NULL, head BLOB NOT NULL, running BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -217,7 +234,7 @@ class Store:
             ]
 
     def alert(self, alert: AlertDocument, proof: Sequence[bytes] = ()) -> None:
-        """Keep an alert with the signed objects that prove it; the oldest go beyond `ALERTS_KEPT`."""
+        """Keep an alert with the signed objects that prove it; beyond `ALERTS_KEPT` the oldest without proof go."""
         with self._transaction("storing an alert"):
             position = self._db.execute(
                 "INSERT INTO alerts (at_ms, document) VALUES (?, ?)", (alert.at_ms, encode(alert))
@@ -225,7 +242,10 @@ class Store:
             self._db.executemany(
                 "INSERT INTO proofs VALUES (?, ?, ?)", [(position, place, each) for place, each in enumerate(proof)]
             )
-            self._db.execute("DELETE FROM alerts WHERE position <= ?", ((position or 0) - ALERTS_KEPT,))
+            self._db.execute(
+                "DELETE FROM alerts WHERE position <= ? AND position NOT IN (SELECT position FROM proofs)",
+                ((position or 0) - ALERTS_KEPT,),
+            )
 
     def newest_alerts(self, limit: int) -> list[AlertDocument]:
         """At most `limit` alerts, newest first."""
@@ -242,21 +262,59 @@ class Store:
             ).fetchone()[0]
         return int(value)
 
-    def forget(self, before_ms: int) -> int:
-        """Delete rounds, labels and alerts from before that moment; returns how many labels went.
+    def quarantined(self, roster: Roster, line: str, limits: LineLimits) -> frozenset[str]:
+        """Units of a line against which a stored proof of equivocation holds, by the keys of this roster."""
+        with _told(self.path, "reading proofs"):
+            rows = self._db.execute("SELECT position, signed_object FROM proofs ORDER BY position, place").fetchall()
+        proofs = [tuple(bytes(row[1]) for row in proof) for _, proof in groupby(rows, key=itemgetter(0))]
+        found = {equivocator(proof, roster=roster, line=line, limits=limits) for proof in proofs}
+        return frozenset(unit for unit in found if unit is not None)
 
-        The last round of each line stays whatever its age: its head is what the chain goes on from.
+    def stub(self, line: str) -> Stub | None:
+        """What stays of the deleted rounds of a line."""
+        with _told(self.path, "reading the stub"):
+            found = self._db.execute(_STUB_OF, (line,)).fetchone()
+        return Stub(*found) if found else None
+
+    def forget(self, before_ms: int) -> int:
+        """Delete rounds, labels and alerts from before that moment; returns how many labels went. `scrub` comes next.
+
+        Of each line the oldest rounds go, up to the first that is young enough, and a stub takes their place. A proof
+        goes with its alert: what it proves must be acted on within the policy's retention.
         """
         with self._transaction("deleting what the policy no longer keeps"):
             gone = self._db.execute("DELETE FROM labels WHERE accepted_ms < ?", (before_ms,)).rowcount
-            self._db.execute(
-                "DELETE FROM rounds AS old WHERE position < (SELECT max(position) FROM rounds WHERE line = old.line)"
-                " AND NOT EXISTS (SELECT 1 FROM rounds WHERE line = old.line AND position <= old.position"
-                " AND closed_ms >= ?)",
-                (before_ms,),
-            )
+            for (line,) in self._db.execute("SELECT DISTINCT line FROM rounds").fetchall():
+                self._shorten(line, before_ms)
             self._db.execute("DELETE FROM alerts WHERE at_ms < ?", (before_ms,))
         return gone
+
+    def _shorten(self, line: str, before_ms: int) -> None:
+        kept = "SELECT min(position) FROM rounds WHERE line = ? AND closed_ms >= ?"
+        first_kept = self._db.execute(kept, (line, before_ms)).fetchone()[0]
+        old = "FROM rounds WHERE line = ? AND (? IS NULL OR position < ?)"
+        which = (line, first_kept, first_kept)
+        rounds = self._db.execute(f"SELECT position, round, signed_grant {old} ORDER BY position", which)
+        before = stub = self.stub(line)
+        for position, number, grant in rounds:
+            links = [bytes(row[0]) for row in self._db.execute(_LINKS_OF, (position,))]
+            stub = _longer(stub, number, bytes(grant), links)
+        if stub is not None and stub is not before:
+            self._db.execute("INSERT OR REPLACE INTO stubs VALUES (?, ?, ?, ?, ?, ?, ?)", (line, *astuple(stub)))
+        self._db.execute(f"DELETE {old}", which)
+
+    def scrub(self) -> bool:
+        """Overwrite what deletion left in the write-ahead log; False while a reader still needs it: try again later.
+
+        In the database file itself SQLite overwrites deleted content at once (`secure_delete`).
+        """
+        with _told(self.path, "emptying the write-ahead log"):
+            self._db.execute("PRAGMA busy_timeout = 0")
+            try:
+                busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1_000)}")
+        return not busy
 
     def close(self) -> None:
         """Close the file and let another gateway have it."""
@@ -299,6 +357,16 @@ class LabelReader:
 
 
 _LINKS_OF: Final = "SELECT signed_link FROM links WHERE position = ? ORDER BY place"
+_STUB_OF: Final = "SELECT first_round, last_round, links, prev, head, running FROM stubs WHERE line = ?"
+
+
+def _longer(stub: Stub | None, number: int, grant: bytes, links: Sequence[bytes]) -> Stub:
+    """The stub after one more round is deleted. A grant that cannot be read must not stop deletion."""
+    objects = [digest(raw) for raw in (grant, *links)]
+    if stub is None:
+        stub = Stub(number, number, 0, previous_of(grant) or NO_PREVIOUS, NO_PREVIOUS, NOTHING_DELETED)
+    running = fold(stub.running, objects)
+    return Stub(stub.first, number, stub.links + len(links), stub.prev, objects[-1], running)
 
 
 def _row(label: LabelDocument) -> tuple[str, int, int, str, str | None, int, bytes]:

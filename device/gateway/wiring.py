@@ -134,6 +134,7 @@ def _line_side(
             limits=config.limits,
             witness_count=policy.witness_count,
             stored_grant=store.open_grant(line),
+            quarantined=store.quarantined(roster, line, config.limits),
         )
         shells[line] = LineShell(line, [unit.unit for unit in roster.units_of(line)], machine, outlets)
     if policy.mode is Mode.LABELS:

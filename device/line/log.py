@@ -72,7 +72,10 @@ FINDINGS: Final[Mapping[LogFinding, FindingRow]] = {
         "Give the gateway's own file, and ask who emptied it.",
     ),
     LogFinding.DAMAGED_FILE: FindingRow(
-        Verdict.NOT_DECODABLE, None, "The file cannot be read to its end.", "Copy it again from the gateway; " + _KEEP
+        Verdict.NOT_DECODABLE,
+        None,
+        "The file is damaged: it is not whole.",
+        "Copy it again from where it came. " + _KEEP,
     ),
     LogFinding.START_MISSING: FindingRow(
         Verdict.UNGRANTED_ROUND, 6, "The log begins in the middle, and no stub says what was deleted.", _KEEP
@@ -104,6 +107,25 @@ FINDINGS: Final[Mapping[LogFinding, FindingRow]] = {
     ),
 }
 
+_WRONG_ROSTER: Final = "Check that the roster is of this room and of that epoch. If it is: "
+_BY_ROSTER: Final = frozenset(
+    {
+        Verdict.WRONG_ROOM,
+        Verdict.WRONG_LINE,
+        Verdict.UNKNOWN_SIGNER,
+        Verdict.SIGNER_OF_ANOTHER_LINE,
+        Verdict.REVOKED,
+        Verdict.BAD_SIGNATURE,
+    }
+)
+
+
+def _advice(verdict: Verdict) -> str:
+    """What to do about a verdict that an object of a log gets: other than on a live line, it was let in once."""
+    if verdict is Verdict.UNKNOWN_VERSION:
+        return "Use the verifier of that version."
+    return _WRONG_ROSTER + _KEEP if verdict in _BY_ROSTER else _KEEP
+
 
 class LogError(RemoteMessageError):
     """The first object of a log that does not hold. `place` is 0 for the round's grant, n for its n-th link; None when
@@ -121,8 +143,7 @@ class LogError(RemoteMessageError):
         self.place = place
         self.sentence = finding.sentence if finding else row.sentence
         self.found_in_step = finding.step if finding else row.step
-        if finding:
-            self.next_step = finding.next_step
+        self.next_step = finding.next_step if finding else _advice(self.verdict)
 
     def instead(self, code: LogFinding, what: str) -> LogError:
         """The same place with a code that says more."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import resource
 import signal
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,8 +19,12 @@ from device.gateway import store as store_module
 from device.gateway.documents import LabelDocument
 from device.gateway.store import LabelReader, Store
 from device.line.actions import ClosedRound, Persist
+from device.line.log import NOTHING_DELETED, Stub
+from device.messages.envelope import digest
 from models.labels import Emotion
 from tests.gateway.scripted import a_label, an_alert
+from tools.vectors import room
+from tools.vectors.cases import LIMITS, Round, SealedEntries
 
 LINE = "a"
 DAY_MS = 86_400_000
@@ -243,11 +249,94 @@ def test_retention_never_deletes_from_the_middle_of_the_chain_when_the_clock_ste
     assert [closed.round for closed in store.rounds(LINE, limit=99)] == [3, 4, 5]
 
 
-def test_retention_keeps_the_last_round_whatever_its_age(store: Store) -> None:
+def test_retention_deletes_the_last_round_too_and_its_head_stays_in_the_stub(store: Store) -> None:
     fill(store, 4, at_ms=0)
     store.forget(100 * DAY_MS)
-    assert [closed.round for closed in store.rounds(LINE, limit=99)] == [4]
+    assert store.rounds(LINE, limit=99) == []
     assert labels_in(store.path) == []
+    stub = store.stub(LINE)
+    assert stub is not None
+    assert (stub.first, stub.last, stub.links, stub.head) == (1, 4, 4, digest(b"link"))
+    assert store.open_grant(LINE) == b"grant 5"
+
+
+def test_stubs_of_neighbouring_spans_merge_into_the_one_of_the_whole(tmp_path: Path) -> None:
+    stubs = []
+    for name, steps in (("whole", (7,)), ("parts", (2, 3, 3, 7))):
+        with closing(Store(tmp_path / name)) as store:
+            for number in range(1, 9):
+                links = tuple(b"link %d/%d" % (number, place) for place in range(3))
+                store.persist(a_round(number, links=links), number * DAY_MS, [], [])
+            for days in steps:
+                store.forget(days * DAY_MS)
+            stubs.append(store.stub(LINE))
+            assert [closed.round for closed in store.rounds(LINE, limit=99)] == [7, 8]
+    assert stubs[0] == stubs[1]
+    deleted = [
+        (b"grant %d" % number, *(b"link %d/%d" % (number, place) for place in range(3))) for number in range(1, 7)
+    ]
+    running = NOTHING_DELETED
+    for raw in (each for objects in deleted for each in objects):
+        running = hashlib.sha256(running + hashlib.sha256(raw).digest()).digest()
+    assert stubs[0] == Stub(1, 6, 18, bytes(32), digest(b"link 6/2"), running)
+
+
+def test_nothing_old_leaves_no_stub(store: Store) -> None:
+    fill(store, 3, at_ms=DAY_MS)
+    assert store.forget(DAY_MS) == 0
+    assert store.stub(LINE) is None
+
+
+def test_no_byte_of_a_deleted_label_or_sealed_entry_stays_in_the_files(path: Path) -> None:
+    sealed, young = b"SEALED-ENTRY-THAT-MUST-GO", b"SEALED-ENTRY-THAT-STAYS"
+    with closing(Store(path)) as store:
+        for number in range(1, 40):
+            label = a_label("unit-1", sequence=number, accepted_ms=number, desk="DESK-THAT-MUST-GO")
+            store.persist(a_round(number, links=(sealed * 40,)), number, [label], [])
+        store.alert(an_alert(1, at_ms=1, detail="ALERT-THAT-MUST-GO"), [sealed, sealed])
+        store.persist(a_round(40, links=(young * 40,)), DAY_MS, [], [])
+        assert store.forget(DAY_MS) == 39
+        assert store.scrub()
+        files = [each for each in path.parent.iterdir() if each.name.startswith(path.name)]
+        content = b"".join(each.read_bytes() for each in files)
+        assert path.with_name(path.name + "-wal") in files
+        for gone in (sealed, b"DESK-THAT-MUST-GO", b"ALERT-THAT-MUST-GO"):
+            assert gone not in content
+        assert young in content
+        assert [closed.round for closed in store.rounds(LINE, limit=99)] == [40]
+
+
+def test_scrubbing_waits_for_a_reader_and_says_so(store: Store) -> None:
+    fill(store, 5, at_ms=0)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM rounds").fetchone() == (5,)
+        store.forget(DAY_MS)
+        assert not store.scrub()
+    assert store.scrub()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_rounds(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(store_module.MIGRATIONS[0])
+        old.execute("INSERT INTO rounds VALUES (1, 'a', 1, 1, 5, x'01')")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    with closing(Store(path)) as store:
+        assert store.rounds(LINE, limit=9) == [ClosedRound(1, 1, b"\x01", ())]
+        store.forget(DAY_MS)
+        assert store.stub(LINE) is not None
+
+
+def test_a_round_with_its_links_labels_and_the_next_grant_is_one_transaction(store: Store) -> None:
+    told: list[str] = []
+    store._db.set_trace_callback(told.append)
+    store.persist(a_round(1, links=(b"one", b"two")), 1_000, [a_label()], [])
+    store._db.set_trace_callback(None)
+    words = [" ".join(statement.split()[:3]).upper() for statement in told]
+    assert words[0] == "BEGIN IMMEDIATE" and words[-1] == "COMMIT"
+    assert words.count("BEGIN IMMEDIATE") == words.count("COMMIT") == 1
+    assert {"INSERT INTO ROUNDS", "INSERT INTO LINKS", "INSERT OR REPLACE"} <= set(words)
 
 
 def test_alerts_come_back_newest_first_with_the_oldest_gone_beyond_the_limit(
@@ -255,10 +344,43 @@ def test_alerts_come_back_newest_first_with_the_oldest_gone_beyond_the_limit(
 ) -> None:
     monkeypatch.setattr(store_module, "ALERTS_KEPT", 3)
     for number in range(1, 6):
-        store.alert(an_alert(number), [b"one", b"other"])
+        store.alert(an_alert(number))
     assert [alert.event_id for alert in store.newest_alerts(9)] == ["gateway-1/3/5", "gateway-1/3/4", "gateway-1/3/3"]
+
+
+def test_a_flood_of_alerts_pushes_no_proof_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "ALERTS_KEPT", 3)
+    store.alert(an_alert(1), [b"one", b"other"])
+    for number in range(2, 30):
+        store.alert(an_alert(number))
     with closing(sqlite3.connect(store.path)) as db:
-        assert db.execute("SELECT count(*) FROM proofs").fetchone() == (6,)
+        assert db.execute("SELECT count(*) FROM alerts").fetchone() == (4,)
+        assert db.execute("SELECT count(*) FROM proofs").fetchone() == (2,)
+    store.forget(an_alert(1).at_ms + 1)
+    with closing(sqlite3.connect(store.path)) as db:
+        assert db.execute("SELECT count(*) FROM proofs").fetchone() == (0,)
+
+
+PLAY = Round(SealedEntries({}))
+EQUIVOCATION = (PLAY.signed(PLAY.good), PLAY.signed(replace(PLAY.good, prev=bytes(32))))
+
+
+def test_a_proof_keeps_its_unit_in_quarantine_after_a_restart_until_it_has_another_key(path: Path) -> None:
+    with closing(Store(path)) as store:
+        store.alert(an_alert(1), EQUIVOCATION)
+        store.alert(an_alert(2), [PLAY.grant, PLAY.grant])
+        store.alert(an_alert(3), [b"no", b"proof"])
+        store.alert(an_alert(4), [PLAY.grant])
+        store.alert(an_alert(5), [EQUIVOCATION[0], EQUIVOCATION[0]])
+    with closing(Store(path)) as store:
+        assert store.quarantined(room.roster(), room.LINE, LIMITS) == {"desk-2"}
+        assert store.quarantined(room.roster(), room.OTHER_LINE, LIMITS) == frozenset()
+        later = room.roster(epoch=2)
+        assert store.quarantined(later, room.LINE, LIMITS) == {"desk-2"}
+        first, second, *rest = later.lines[room.LINE]
+        anew = replace(second, key=room.signer("desk-2 anew").public_key, since=2)
+        enrolled = replace(later, lines={room.LINE: (first, anew, *rest)})
+        assert store.quarantined(enrolled, room.LINE, LIMITS) == frozenset()
 
 
 def test_a_counter_never_gives_a_number_twice(path: Path) -> None:

@@ -195,7 +195,7 @@ def _check_span(source: ReceiptSource, check: _LineCheck) -> list[str]:
     first, last = summary.first_round, summary.last_round
     if (header.first, header.last) != (first, last):
         what = f"The header speaks of rounds {header.first} to {header.last}; the objects are of {first} to {last}."
-        raise LogError(Verdict.NOT_DECODABLE, what, line=summary.line, round_number=last, place=None)
+        raise LogError(LogFinding.DAMAGED_FILE, what, line=summary.line, round_number=last, place=None)
     notes = [] if header.first == 1 else [f"Begins at round {header.first}: what came before it is not in this file."]
     if check.open is None:
         notes.append("The grant after the last round is not in this file: links at its very end could be missing.")

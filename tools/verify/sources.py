@@ -185,7 +185,7 @@ class ReceiptSource:
                 _, objects = read_receipt(stream, message_bytes=self._limits.message_bytes)
                 yield from objects
         except RemoteMessageError as error:
-            raise LogError(error.verdict, error.what, line=self.header.line, round_number=0, place=None) from error
+            raise _damaged(error.what, self.header.line) from error
 
     def _rounds(self) -> Iterator[ClosedRound]:
         grant, links = b"", list[bytes]()
@@ -211,21 +211,12 @@ def _closed(grant: bytes, links: list[bytes]) -> ClosedRound:
 
 @contextmanager
 def open_source(path: Path, limits: LineLimits) -> Iterator[StoreSource | ReceiptSource]:
-    """The store or receipt at that path. Raises ConfigError when it is neither or cannot be opened."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_HEADERS)
-            stream.seek(0)
-            if looks_like_receipt(start):
-                header, _ = read_receipt(stream, message_bytes=limits.message_bytes)
-                yield ReceiptSource(path, header, limits)
-                return
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).", next_step="Check the path.") from error
-    except RemoteMessageError as error:
-        if isinstance(error, LogError):
-            raise
-        raise LogError(error.verdict, error.what, line="", round_number=0, place=None) from error
+    """The store or receipt at that path. Raises ConfigError when it is neither or cannot be opened, LogError when it is
+    damaged."""
+    start, header = _start_of(path, limits)
+    if header is not None:
+        yield ReceiptSource(path, header, limits)
+        return
     if not start.startswith(_SQLITE):
         raise ConfigError(
             f"{path}: is neither a gateway's store nor a receipt.",
@@ -233,6 +224,23 @@ def open_source(path: Path, limits: LineLimits) -> Iterator[StoreSource | Receip
         )
     with _open_store(path, limits) as source:
         yield source
+
+
+def _start_of(path: Path, limits: LineLimits) -> tuple[bytes, ReceiptHeader | None]:
+    """The first bytes of a file, and the header if it is a receipt."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_HEADERS)
+            stream.seek(0)
+            if not looks_like_receipt(start):
+                return start, None
+            return start, read_receipt(stream, message_bytes=limits.message_bytes)[0]
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).", next_step="Check the path.") from error
+    except RemoteMessageError as error:
+        if error.verdict is Verdict.UNKNOWN_VERSION:
+            raise ConfigError(f"{path}: {error.what}", next_step="Use the verifier of that version.") from error
+        raise _damaged(error.what) from error
 
 
 @contextmanager
@@ -302,7 +310,5 @@ def proof_in(source: ReceiptSource) -> tuple[bytes, bytes]:
     """The two objects of a proof. Raises LogError when the file holds another number of them."""
     objects = tuple(source.objects())
     if source.header.kind is not ReceiptKind.PROOF or len(objects) != 2:
-        raise LogError(
-            Verdict.NOT_DECODABLE, "A proof holds two objects.", line=source.header.line, round_number=0, place=None
-        )
+        raise _damaged("A proof holds two objects.", source.header.line)
     return objects[0], objects[1]

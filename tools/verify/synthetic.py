@@ -33,6 +33,8 @@ class SyntheticLine:
 
     def __post_init__(self) -> None:
         self.accepted: dict[str, Accepted] = {}
+        #: The (session, sequence) that a unit's next label takes instead of the following one.
+        self.skip_to: dict[str, tuple[int, int]] = {}
         self.round = 0
         self.head = NO_PREVIOUS
         self._gateway = room.signer(room.GATEWAY)
@@ -67,10 +69,11 @@ class SyntheticLine:
             for signer in self._signers:
                 unit = signer.key_id
                 before = self.accepted.get(unit, Accepted(1, 1, 0))
-                entry = Entry(before.session, before.sequence + 1, os.urandom(self._sealed))
-                link = Link(room.ROOM, self.line, self.epoch, self.round, unit, before.session, (entry,), self.head)
+                session, sequence = self.skip_to.get(unit, (before.session, before.sequence + 1))
+                entry = Entry(session, sequence, os.urandom(self._sealed))
+                link = Link(room.ROOM, self.line, self.epoch, self.round, unit, session, (entry,), self.head)
                 links.append(sign_link(link, signer))
-                self.accepted[unit] = Accepted(before.session, before.session, entry.sequence)
+                self.accepted[unit] = Accepted(session, session, sequence)
                 self.head = digest(links[-1])
             yield ClosedRound(self.round, self.epoch, grant, tuple(links))
 
