@@ -13,6 +13,7 @@ from device.errors import RemoteMessageError, Verdict
 from device.line import verify
 from device.messages import cbor, envelope
 from device.messages.envelope import Envelope
+from device.messages.link import LinkFlag
 from device.messages.sealing import Place, Sealer
 from tools.conformance import line
 
@@ -115,6 +116,11 @@ def numbers_begin_anew() -> None:
     put(line, "COMMANDS", {**line.COMMANDS, "append": line._command(line.AppendRequest, append)})
 
 
+def flag_never_set() -> None:
+    """Does not say that the grant knew its session."""
+    put(line, "_flags", lambda request, accepted: LinkFlag(request.flags))
+
+
 def exit_code_always_0() -> None:
     """Says what is wrong, and exits as if all were well."""
     original = line.main
@@ -137,7 +143,7 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     defect.__name__: defect
     for defect in (
         *(skip_step_7, malleable_signature, encode_again, wrong_step, continue_the_grant, one_place_for_all),
-        *(same_ciphertext, numbers_begin_anew, exit_code_always_0, dies_of_deep_nesting),
+        *(same_ciphertext, numbers_begin_anew, flag_never_set, exit_code_always_0, dies_of_deep_nesting),
     )
 }
 

@@ -48,6 +48,7 @@ FINDS = {
     "one_place_for_all": {"five labels, two of them equal, sealed by it"},
     "same_ciphertext": {"five labels, two of them equal, sealed by it"},
     "numbers_begin_anew": {"in the next round: five labels, two of them equal, sealed by it"},
+    "flag_never_set": {"more backlog waits", "in the next round: five labels, two of them equal, sealed by it"},
     "exit_code_always_0": {"wrong_prev", "no JSON", "a member missing"},
     "dies_of_deep_nesting": {"deep_nesting", "good_link"},
 }

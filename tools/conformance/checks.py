@@ -18,7 +18,7 @@ from device.line.verify import OpenRound, Verifier, follow_link, step_10_open
 from device.messages.envelope import ContentType, digest, open_envelope, seal_envelope
 from device.messages.grant import NOTHING_ACCEPTED, decode_grant, sign_grant
 from device.messages.label import Label, LabelState
-from device.messages.link import Entry, Link, sign_link
+from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import sign_roster
 from device.messages.sealing import Place, Sealer
 from models.labels import AbstainReason, Emotion
@@ -210,6 +210,8 @@ class Append:
     link: str | None = None
     #: The sequence number that its first own label gets.
     first_number: int = 1
+    #: The flags that the link must have.
+    flags: LinkFlag = LinkFlag.NONE
 
     @property
     def group(self) -> str:
@@ -269,7 +271,7 @@ def _reproduced(vectors: Sequence[Vector]) -> Iterator[Append]:
             session=link.session,
             signed_in_round=link.round - 1 if _spoke_before(vector, link) else 0,
             chain=vector.content["chain"],
-            adds={"entries": entries},
+            adds={"entries": entries, "flags": int(link.flags)},
             verdict=verdict,
             link=vector.content["messages"][0] if vector.good else None,
         )
@@ -292,6 +294,7 @@ def _sealed_by_it(vectors: Sequence[Vector], room: Room) -> Iterator[Append]:
         return replace(plain, **changed)
 
     yield ask("five labels, two of them equal, sealed by it")
+    yield ask("more backlog waits", adds={**labels, "more_backlog": True}, flags=LinkFlag.MORE_BACKLOG)
     yield ask("a session that was used before its start", session=5, verdict=Verdict.STALE_SESSION)
     yield ask("a second link in the round", signed_in_round=round_number, verdict=Verdict.SECOND_LINK_IN_ROUND)
     yield ask("as desk-1, whose link is there", unit="desk-1", session=4, verdict=Verdict.SECOND_LINK_IN_ROUND)
@@ -331,6 +334,8 @@ def _judged(ask: Append, reply: Reply) -> Row:
         return Row(ask.group, ask.name, wanted, f"0, but we refuse it: {error}", False)
     if len({entry.sealed for entry in link.entries}) != len(link.entries):
         return Row(ask.group, ask.name, wanted, "0, but equal labels are sealed alike", False)
+    if link.flags != ask.flags:
+        return Row(ask.group, ask.name, wanted, f"0, but with flags {link.flags:d} and not {ask.flags:d}", False)
     labels = enumerate(ask.adds["labels"], start=ask.first_number)
     asked = [{"session": ask.session, "sequence": number, "label": label} for number, label in labels]
     same = found == asked
@@ -391,7 +396,8 @@ def _in_the_next_round(ask: Append, reply: Reply) -> Append:
     raw = sign_grant(grant, room.signer(room.roster.gateway.gateway))
     number = ask.first_number + len(ask.adds["labels"])
     name = f"in the next round: {ask.name}"
-    return replace(ask, name=name, chain=[raw.hex()], first_number=number)
+    flags = ask.flags | LinkFlag.SESSION_KNOWN
+    return replace(ask, name=name, chain=[raw.hex()], first_number=number, flags=flags)
 
 
 # --- exit codes of single commands ---------------------------------------------------------------------------------

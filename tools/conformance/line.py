@@ -23,6 +23,7 @@ from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.line.evidence import check_proof
 from device.line.verify import OpenRound, Verifier, follow_grant, follow_link, step_10_open
 from device.messages.envelope import KeySigner, digest
+from device.messages.grant import NOTHING_ACCEPTED, Accepted
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import Roster, read_roster
 from device.messages.sealing import X25519, Opener, Place, Sealer
@@ -79,12 +80,14 @@ class UnitState(InRoom, kw_only=True):
 
 
 class AppendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A round so far, and what the unit says in it: `entries` sealed already, or `labels` to seal and number."""
+    """A round so far, and what the unit says in it: `entries` sealed already, with the link's `flags`, or `labels` to
+    seal and number, with the flags that the rules give."""
 
     state: UnitState
     grant: str
     links: list[str] = []
     entries: list[tuple[int, int, str]] | None = None
+    flags: int = 0
     labels: list[dict[str, Any]] = []
     more_backlog: bool = False
 
@@ -128,8 +131,8 @@ def append(request: AppendRequest) -> dict[str, Any]:
     granted = view.grant.body
     if state.signed_in_round >= granted.round:
         raise RemoteMessageError(Verdict.SECOND_LINK_IN_ROUND, f"Round {granted.round} is signed already.")
-    accepted = granted.accepted.get(state.unit)
-    if accepted is not None and not state.signed_in_round and accepted.session >= state.session:
+    accepted = granted.accepted.get(state.unit, NOTHING_ACCEPTED)
+    if not state.signed_in_round and accepted.session >= state.session:
         raise RemoteMessageError(Verdict.STALE_SESSION, f"Session {state.session} was used before this start.")
     link = Link(
         room=state.room,
@@ -140,7 +143,7 @@ def append(request: AppendRequest) -> dict[str, Any]:
         session=state.session,
         entries=_entries(request, roster),
         prev=view.head,
-        flags=LinkFlag.MORE_BACKLOG if request.more_backlog else LinkFlag.NONE,
+        flags=_flags(request, accepted),
     )
     raw = sign_link(link, _signer(state))
     follow_link(verifier.link(raw), view, limits, roster.suite)
@@ -196,6 +199,14 @@ def _follow(chain: Iterable[str], verifier: Verifier, roster: Roster, limits: Li
 
 def _signer(state: UnitState) -> KeySigner:
     return KeySigner(state.unit, Ed25519PrivateKey.from_private_bytes(bytes.fromhex(state.key)))
+
+
+def _flags(request: AppendRequest, accepted: Accepted) -> LinkFlag:
+    if request.entries is not None:
+        return LinkFlag(request.flags)
+    known = accepted.session == request.state.session
+    more = LinkFlag.MORE_BACKLOG if request.more_backlog else LinkFlag.NONE
+    return more | (LinkFlag.SESSION_KNOWN if known else LinkFlag.NONE)
 
 
 def _entries(request: AppendRequest, roster: Roster) -> tuple[Entry, ...]:
