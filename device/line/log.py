@@ -144,6 +144,7 @@ class LogError(RemoteMessageError):
         self.sentence = finding.sentence if finding else row.sentence
         self.found_in_step = finding.step if finding else row.step
         self.next_step = finding.next_step if finding else _advice(self.verdict)
+        self.args = (f"{what} {self.next_step}",)
 
     def instead(self, code: LogFinding, what: str) -> LogError:
         """The same place with a code that says more."""
