@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 from device.clock import TimeSource
 from device.config import LineLimits
 from device.errors import ConfigError, RemoteMessageError, Verdict
+from device.line.actions import Deliver, Publish
+from device.line.gateway import LineGateway
+from device.line.unit import LineUnit
 from device.line.verify import OpenRound, SignedGrant, Verifier, follow_link
 from device.messages.envelope import digest
 from device.messages.grant import sign_grant
@@ -26,6 +29,7 @@ from device.messages.label import LABEL_BYTES, Label, LabelState, encode_label
 from device.messages.link import Entry, Link, sign_link
 from device.messages.roster import OPENING_KEY_BYTES, Roster, SealingSuite
 from device.messages.sealing import HYBRID, SUITES, X25519, Opener, Place, Sealer, expand_seed, sealed_bytes
+from device.publish.outbox import BoundedOutbox
 from device.system import keys
 from models.labels import ABSTAIN_REASONS, EMOTIONS
 from tools.vectors import cases, hybrid, room
@@ -185,6 +189,34 @@ def test_a_full_link_is_followed_and_an_entry_of_the_other_suite_is_not(party: P
     with pytest.raises(RemoteMessageError) as refused:
         follow_link(signed, OpenRound(SignedGrant(grant, raw, digest(raw))), LIMITS, other)
     assert refused.value.verdict is Verdict.WRONG_SEALED_SIZE
+
+
+def test_g4_on_a_line_of_either_suite_only_the_gateway_reads(party: Party) -> None:
+    unit = LineUnit(
+        roster=party.roster,
+        line=room.LINE,
+        session=1,
+        signer=room.signer("desk-2"),
+        outbox=BoundedOutbox(LIMITS.backlog_entries),
+        limits=LIMITS,
+    )
+    gateway = LineGateway(
+        roster=party.roster,
+        line=room.LINE,
+        signer=room.signer(room.GATEWAY),
+        opener=party.opener,
+        limits=LIMITS,
+        witness_count=2,
+    )
+    unit.connected(0.0)
+    for action in gateway.connected(0.0, cases.WALL_MS):
+        if isinstance(action, Publish):
+            unit.received(action.topic, action.payload, 0.0)
+    (link,) = [*unit.label(BLANK, 0.01), *unit.tick(0.4)]
+    assert isinstance(link, Publish)
+    assert encode_label(BLANK) not in link.payload
+    delivered = gateway.received(link.topic, link.payload, 0.4, cases.WALL_MS)
+    assert [action.label for action in delivered if isinstance(action, Deliver)] == [BLANK]
 
 
 def test_a_key_of_another_suite_than_the_rosters_is_refused() -> None:
