@@ -30,6 +30,7 @@ from device.line.ports import Outbox
 from device.line.verify import OpenRound, SignedGrant, SignedLink, Verifier, follow_grant, follow_link, step_6_round
 from device.messages import topics
 from device.messages.envelope import Signer, digest
+from device.messages.grant import NOTHING_ACCEPTED, Grant
 from device.messages.label import Label
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import Roster
@@ -115,6 +116,7 @@ class LineUnit:
         self._moved_at = 0.0
         self._sequence = 0
         self._own: SignedLink | None = None
+        self._echoes: dict[int, bytes] = {}
         self._labelled = False
         self._labelled_at = 0.0
         self._too_late = False
@@ -269,6 +271,7 @@ class LineUnit:
         self._objects[body.round] = self._round.objects
         for old in [number for number in self._grants if number <= body.round - self._limits.rounds_in_memory]:
             del self._grants[old], self._objects[old]
+            self._echoes.pop(old, None)
         self._evidence.forget_before(body.round)
         accepted = body.accepted.get(self._signer.key_id)
         if accepted is not None:
@@ -279,6 +282,9 @@ class LineUnit:
 
     def _take_link(self, link: SignedLink, now: float) -> list[Action]:
         unit = link.body.unit
+        if self._echoes.get(link.body.round) == link.digest:
+            del self._echoes[link.body.round]
+            return []
         if self._round is None or link.digest in self._round.objects:
             return []
         if self._evidence.seen(link.digest):
@@ -373,16 +379,21 @@ class LineUnit:
             session=self._session,
             entries=entries,
             prev=self._round.head,
-            flags=LinkFlag.MORE_BACKLOG if len(self._outbox) > len(entries) else LinkFlag.NONE,
+            flags=self._flags(grant, more=len(self._outbox) > len(entries)),
         )
         raw = sign_link(body, self._signer)
         own = SignedLink(body, raw, digest(raw))
         self._own = own
+        self._echoes[body.round] = own.digest
         self._evidence.add(own)
         self._round.extend(own)
         self._moved_at = now
         self._step(_Event.APPENDED)
         return [Publish(topics.link(grant.room, grant.line, body.unit), own.raw)]
+
+    def _flags(self, grant: Grant, *, more: bool) -> LinkFlag:
+        known = grant.accepted.get(self._signer.key_id, NOTHING_ACCEPTED).session == self._session
+        return (LinkFlag.MORE_BACKLOG if more else LinkFlag.NONE) | (LinkFlag.SESSION_KNOWN if known else LinkFlag.NONE)
 
     def _step(self, event: _Event) -> None:
         self._state = _NEXT[self._state, event]

@@ -19,10 +19,15 @@ class Entry:
 
 
 class LinkFlag(IntFlag):
-    """What the whole line may know about a unit. Muting and opting out are not among it."""
+    """What the whole line may know about a unit. Muting and opting out are not among it.
+
+    SESSION_KNOWN: the grant of this round names the link's session as the unit's newest. Such a grant was made after
+    the session began, so nobody can have replayed it from before; ADR 5 says what that is good for.
+    """
 
     NONE = 0
     MORE_BACKLOG = 1
+    SESSION_KNOWN = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def decode_link(envelope: Envelope) -> Link:
     NOT_DETERMINISTIC."""
     fields = envelope.fields(_Key)
     flags = fields.unsigned(_Key.FLAGS)
-    if flags > LinkFlag.MORE_BACKLOG:
+    if flags > LinkFlag.MORE_BACKLOG | LinkFlag.SESSION_KNOWN:
         raise RemoteMessageError(Verdict.NOT_DECODABLE, "A flag is unknown here.")
     return Link(
         room=fields.text(_Key.ROOM),

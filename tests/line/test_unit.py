@@ -323,3 +323,22 @@ def test_a_unit_that_may_not_speak_does_not_start(roster: Roster) -> None:
             outbox=BoundedOutbox(1),
             limits=LIMITS,
         )
+
+
+def test_a_link_says_whether_its_grant_knew_its_session() -> None:
+    machine = unit(session=3)
+    grant_arrives(machine, replace(FIRST, accepted={"desk-1": Accepted(2, 2, 9)}), 0.0)
+    (first,) = published(machine.label(LABEL, 0.01))
+    second = following(FIRST, accepted={"desk-1": Accepted(3, 3, 1)})
+    grant_arrives(machine, second, 0.5)
+    (later,) = published(machine.label(LABEL, 0.51))
+    assert (first.flags, later.flags) == (LinkFlag.NONE, LinkFlag.SESSION_KNOWN)
+
+
+def test_the_first_echo_of_our_own_link_is_no_replay_even_when_it_comes_late() -> None:
+    machine = unit()
+    grant_arrives(machine, FIRST, 0.0)
+    (own,) = [action for action in machine.label(LABEL, 0.01) if isinstance(action, Publish)]
+    grant_arrives(machine, following(FIRST), 0.5)
+    assert machine.received(own.topic, own.payload, 0.51) == []
+    assert codes(machine.received(own.topic, own.payload, 0.52)) == [Verdict.REPLAYED]

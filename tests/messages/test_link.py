@@ -33,7 +33,7 @@ def test_a_link_comes_back(number: int, session: int, entries: list[Entry]) -> N
     [
         {"prev": bytes(33)},
         {"session": -1},
-        {"flags": 2},
+        {"flags": 4},
         {"entries": (Entry(0, 1, b""),)},
         {"entries": (Entry(1, 0, b""),)},
         {"entries": (Entry(1, 2**63, b""),)},
@@ -46,4 +46,4 @@ def test_values_out_of_range(changes: dict[str, object]) -> None:
 
 
 def test_a_link_says_nothing_of_muting() -> None:
-    assert [flag.name for flag in LinkFlag] == ["MORE_BACKLOG"]
+    assert [flag.name for flag in LinkFlag] == ["MORE_BACKLOG", "SESSION_KNOWN"]

@@ -15,7 +15,7 @@ from device.line.verify import OpenRound, SignedGrant, SignedLink
 from device.messages.envelope import digest
 from device.messages.grant import NO_PREVIOUS, Accepted, Grant, sign_grant
 from device.messages.label import Label, LabelState
-from device.messages.link import Entry, Link, sign_link
+from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.sealing import Place, Sealer
 from models.labels import AbstainReason, Emotion
 from tools.vectors import room
@@ -242,7 +242,7 @@ def _bad_payloads(play: Round) -> Iterator[Case]:
         ("float_in_payload", "Round 7.5.", {**fields, 4: 7.5}),
         ("truth_value_in_payload", "Round true.", {**fields, 4: True}),
         ("negative_round", "Round -7.", {**fields, 4: -7}),
-        ("unknown_flag", "A flag that means nothing.", {**fields, 9: 2}),
+        ("unknown_flag", "A flag that means nothing.", {**fields, 9: 4}),
         ("entry_malformed", "An entry without its label.", {**fields, 7: [[5, 21]]}),
     ):
         yield _case(play, name, about, sign_bytes(cbor2.dumps(changed, canonical=True), signer), Verdict.NOT_DECODABLE)
@@ -466,9 +466,16 @@ def _proofs(play: Round) -> Iterator[Case]:
     )
     yield proof(
         "proof_session_backwards",
-        "Session 4 in round 8, after session 5 in round 7.",
-        good,
+        "Session 4 in round 8, after session 5 in round 7 over a grant that knew it.",
+        replace(good, flags=LinkFlag.SESSION_KNOWN),
         replace(good, round=8, session=4, entries=(entry("desk-2", 4, 1),)),
+    )
+    yield proof(
+        "no_proof_old_grant",
+        "Session 5 in round 8, then session 6 in round 7: an old grant was replayed to a unit that had just started.",
+        replace(good, round=8, flags=LinkFlag.SESSION_KNOWN, entries=()),
+        replace(good, round=7, session=6, entries=()),
+        Verdict.NOT_DECODABLE,
     )
     yield proof(
         "no_proof_honest_resend",
