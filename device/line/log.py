@@ -129,7 +129,7 @@ def _advice(verdict: Verdict) -> str:
 
 class LogError(RemoteMessageError):
     """The first object of a log that does not hold. `place` is 0 for the round's grant, n for its n-th link; None when
-    the finding is about the log as a whole. `peer` is who signed it, or should have."""
+    the finding is about the whole round or log. `peer` is in whose name it is signed, if it says so."""
 
     def __init__(
         self, code: Verdict | LogFinding, what: str, *, line: str, round_number: int, place: int | None, peer: str = ""
@@ -345,7 +345,9 @@ class LogFollower:
             code, what = LogFinding.START_MISSING, f"The log begins with round {number}."
         else:
             code, what = LogFinding.ROUND_MISSING, f"Round {number} follows round {wanted - 1}."
-        raise self._error(code, what, wanted if code is LogFinding.ROUND_MISSING else number, 0, peer)
+        if code is LogFinding.ROUND_MISSING:
+            raise self._error(code, what, wanted, None)
+        raise self._error(code, what, number, 0, peer)
 
     def _error(
         self, code: Verdict | LogFinding, what: str, round_number: int, place: int | None, peer: str = ""

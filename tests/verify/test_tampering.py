@@ -103,8 +103,8 @@ def _resealed(rounds: Rounds) -> Rounds:
     ("tamper", "finding"),
     [
         (lambda rounds: rounds[2:], ("start_missing", 3, 0)),
-        (lambda rounds: [*rounds[:4], *rounds[5:]], ("round_missing", 5, 0)),
-        (lambda rounds: [*rounds[:4], rounds[5], rounds[4], *rounds[6:]], ("round_out_of_order", 5, 0)),
+        (lambda rounds: [*rounds[:4], *rounds[5:]], ("round_missing", 5, None)),
+        (lambda rounds: [*rounds[:4], rounds[5], rounds[4], *rounds[6:]], ("round_out_of_order", 5, None)),
         (lambda rounds: [*rounds[:5], replace(rounds[4], epoch=2), *rounds[5:]], ("round_out_of_order", 5, 0)),
         (_altered_link, ("bad_signature", 5, 2)),
         (_damaged_link, ("not_decodable", 5, 2)),
@@ -113,7 +113,7 @@ def _resealed(rounds: Rounds) -> Rounds:
         (_swapped_links, ("wrong_previous", 5, 1)),
         (_inserted_old_link, ("stale_round", 5, UNITS + 1)),
         (_inserted_link_of_a_stranger, ("unknown_signer", 5, UNITS + 1)),
-        (_swapped_grants, ("round_out_of_order", 5, 0)),
+        (_swapped_grants, ("round_out_of_order", 5, None)),
         (_grant_signed_again, ("wrong_previous", 5, 1)),
         (_last_grant_acknowledges_more, ("acknowledgement_withdrawn", 8, 0)),
         (lambda rounds: _with(rounds, 4, grant=rounds[4].links[0]), ("wrong_kind", 5, 0)),
@@ -189,7 +189,7 @@ def test_a_round_whose_grant_row_is_gone_is_found(tmp_path: Path) -> None:
     path = store_file(tmp_path, rounds, line)
     with closing(sqlite3.connect(path, isolation_level=None)) as intruder:
         intruder.execute("DELETE FROM rounds WHERE round = 5")
-    assert verify(path, "--roster", roster_file(tmp_path)).finding == ("round_missing", 5, 0)
+    assert verify(path, "--roster", roster_file(tmp_path)).finding == ("round_missing", 5, None)
 
 
 def test_a_log_cut_at_its_end_is_good_by_itself_and_a_grant_or_head_that_somebody_holds_shows_the_cut(

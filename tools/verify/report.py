@@ -22,7 +22,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 class Failure(Part, frozen=True, kw_only=True):
     """The first object that does not hold. `place` is 0 for the round's grant, n for its n-th link, null when the
-    finding is about the whole; `signer` is empty when the object does not say."""
+    finding is about the whole round or file; `signer` is empty when the object does not say."""
 
     line: str
     round: int

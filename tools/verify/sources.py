@@ -140,7 +140,7 @@ def _orphan(raw: bytes) -> LogError:
     except RemoteMessageError:
         return _damaged("Links stand in the file without their round.")
     what = f"Links of round {body.round} stand in the file without its grant."
-    return LogError(LogFinding.ROUND_MISSING, what, line=body.line, round_number=body.round, place=0)
+    return LogError(LogFinding.ROUND_MISSING, what, line=body.line, round_number=body.round, place=None)
 
 
 @contextmanager
