@@ -7,6 +7,7 @@ for some seconds and come back, so that labels have to outlive the units on thei
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -17,13 +18,15 @@ from typing import Final
 from device.config import LineLimits
 from tools.soak.audit import check_losses, check_record, read_record, spilled_labels
 from tools.soak.report import Check, Figure, Report, count
-from tools.soak.room import SoakRoom
+from tools.soak.room import Life, SoakRoom
 
 POLL_S: Final = 0.02
-#: Chance that a kill is meant to hit a unit while it starts, and how long a start takes at most, in seconds.
-EARLY_SHARE, EARLY_S = 0.25, 0.8
-LIFE_S: Final = (0.8, 5.0)
+#: Chance that a kill is meant to hit a unit while it starts, and how long after its start that is at most, in seconds.
+EARLY_SHARE, EARLY_S = 0.2, 0.8
+#: All others come so long after the unit has its session.
+LIFE_S: Final = (0.0, 5.0)
 THERE_S: Final = (6.0, 10.0)
+FIRST_THERE_S: Final = (2.0, 4.0)
 AWAY_S: Final = (4.0, 7.0)
 #: Broker and gateway count as undisturbed when both have been there for so long.
 UNDISTURBED_AFTER_S: Final = 4.0
@@ -41,13 +44,29 @@ class KillPlan:
     seed: int = 1
 
 
+class _Fate:
+    """When a unit is killed: some moments after its start, or after it has raised its session."""
+
+    def __init__(self, life: Life, draw: random.Random) -> None:
+        self._life = life
+        self._early = draw.random() < EARLY_SHARE
+        self._after = draw.uniform(0.0, EARLY_S) if self._early else draw.uniform(*LIFE_S)
+        self._at = time.monotonic() + self._after if self._early else math.inf
+
+    def has_come(self) -> bool:
+        """Whether it is to be killed now."""
+        if self._at == math.inf and self._life.session:
+            self._at = time.monotonic() + self._after
+        return self._at <= time.monotonic()
+
+
 class _Outages:
     """Gateway and broker, killed in turn."""
 
     def __init__(self, room: SoakRoom, draw: random.Random) -> None:
         self._room = room
         self._draw = draw
-        self._next = time.monotonic() + draw.uniform(*THERE_S)
+        self._next = time.monotonic() + draw.uniform(*FIRST_THERE_S)
         self._away: str | None = None
         self.counts = {"gateway": 0, "broker": 0}
 
@@ -85,14 +104,14 @@ def run_kills(plan: KillPlan, tell: Callable[[int], object]) -> Report:
     with SoakRoom(plan.folder, plan.units, limits) as room:
         began = time.monotonic()
         outages = _Outages(room, draw)
-        due = {unit: _start(room, unit, draw) for unit in room.units}
+        fates = {unit: _Fate(room.start(unit), draw) for unit in room.units}
         kills = 0
         while kills < plan.kills:
             room.listen(POLL_S)
             outages.turn()
-            for unit in [unit for unit, at in due.items() if at <= time.monotonic()][: plan.kills - kills]:
+            for unit in [unit for unit, fate in fates.items() if fate.has_come()][: plan.kills - kills]:
                 room.kill(unit, undisturbed_after_s=UNDISTURBED_AFTER_S)
-                due[unit] = _start(room, unit, draw)
+                fates[unit] = _Fate(room.start(unit), draw)
                 kills += 1
                 tell(1)
         seconds = time.monotonic() - began
@@ -101,12 +120,6 @@ def run_kills(plan: KillPlan, tell: Callable[[int], object]) -> Report:
         room.stop_units()
         room.stop_gateway()
         return _report(plan, room, seconds, delivered, outages.counts)
-
-
-def _start(room: SoakRoom, unit: str, draw: random.Random) -> float:
-    room.start(unit)
-    life = draw.uniform(0.0, EARLY_S) if draw.random() < EARLY_SHARE else draw.uniform(*LIFE_S)
-    return time.monotonic() + life
 
 
 def _report(plan: KillPlan, room: SoakRoom, seconds: float, delivered: bool, outages: dict[str, int]) -> Report:

@@ -41,12 +41,15 @@ WITHIN: Final = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class LinePlan:
-    """What to do. The outage of broker and gateway is in the middle of `seconds`."""
+    """What to do. The outage of broker and gateway, if any, is in the middle of `seconds`; all turns are `pace` times
+    as long as they are by themselves."""
 
     folder: Path
     units: int = 8
     seconds: float = 300.0
     seed: int = 1
+    outage: bool = True
+    pace: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Line:
         for unit in self.room.units:
             self.room.start(unit)
         self._turn("mending", MENDING_S)
-        middle = self._ends - self._plan.seconds / 2
+        middle = self._ends - self._plan.seconds / 2 if self._plan.outage else math.inf
         while time.monotonic() < self._ends:
             if time.monotonic() >= middle:
                 middle = math.inf
@@ -114,7 +117,7 @@ class _Line:
 
     def _turn(self, kind: str, seconds: float) -> None:
         began = self.room.clock.wall_ms()
-        self._wait(seconds)
+        self._wait(seconds * self._plan.pace)
         self.turns.append(Turn(kind, began, self.room.clock.wall_ms()))
 
     def _wait(self, seconds: float) -> None:

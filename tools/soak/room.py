@@ -169,12 +169,13 @@ class SoakRoom:
 
     # --- units ---------------------------------------------------------------------------------------------------
 
-    def start(self, unit: str) -> None:
+    def start(self, unit: str) -> Life:
         """Start a unit's program."""
         number = len(self.lives)
         program = self._run(unit, "device.unit", self.room.unit_config(unit), f"log-{number:04d}.txt", "--verbose")
         self._running[unit] = Life(unit, program, time.monotonic())
         self.lives.append(self._running[unit])
+        return self.lives[-1]
 
     def kill(self, unit: str, *, undisturbed_after_s: float) -> Life:
         """End a unit's program as a power cut of its processor would; raises ProgramError when it had ended by itself.
