@@ -29,7 +29,7 @@ _HEX_DIGEST: Final = re.compile(rf"[0-9a-fA-F]{{{2 * DIGEST_BYTES}}}")
 _DESCRIPTION: Final = """\
 Check off line, with nothing but the room's roster, that a gateway's log is what was signed when it was made: nothing
 altered, dropped, reordered or put in. FILE is gateway.sqlite from the gateway's state folder (also while the gateway
-runs, also a copy), or a receipt or proof that this command wrote. Nothing in or beside FILE is changed.
+runs, also a copy), or a receipt or proof that this command wrote. FILE is not changed.
 """
 _EPILOG: Final = """\
 Exit codes: 0 verified (a proof: it proves what is printed), 1 a finding (the first object that does not hold is named),

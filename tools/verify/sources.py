@@ -1,7 +1,8 @@
 """Where signed objects come from: the gateway's SQLite store, also of a running gateway or a copy, or a receipt file.
 
-Nothing is written, not even beside the file. Whatever the file holds is hostile until verified: sizes are bounded, and
-the links of one round are read up to one more than a line has units.
+The file is never written. Beside a store that has a write-ahead log and no running gateway SQLite leaves its index
+(`-shm`), which holds nothing of its own. Whatever the file holds is hostile until verified: sizes are bounded, and the
+links of one round are read up to one more than a line has units.
 """
 
 from __future__ import annotations
