@@ -128,6 +128,8 @@ max_packet_size {settings.packet_bytes}
 max_inflight_messages {settings.inflight_messages}
 max_queued_messages {settings.queued_messages}
 persistent_client_expiration 1d
+# A small message must not wait for the acknowledgement of the one before it.
+set_tcp_nodelay true
 
 user {settings.run_as}
 log_dest stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import socket
 import ssl
 import threading
 from collections.abc import Sequence
@@ -203,6 +204,9 @@ class MqttLink:
             return
         self._client = client
         try:
+            if (connection := client.socket()) is not None:
+                # A link must not wait for the acknowledgement of the message before it (Nagle): it is our turn now.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 if self._stopping.is_set():
                     client.disconnect()
