@@ -1,9 +1,11 @@
 """Units' lines in programs of their own, in another network namespace than the broker: each as `Speaker` has it.
 
-One program holds several units, a thread each (one program for all of them would be one processor's work, because of
-Python's lock). A whole `UnitService` with capture and inference for 40 boxes does not fit a developer's machine: senses
-are a recorded list of answers. Standard input brings requests and standard output answers, one JSON object a line; the
-program ends when its standard input closes.
+One program holds several units (one program for all of them would be one processor's work, because of Python's lock).
+Forty boxes have forty processors and this machine a few, so two things are less than on real boxes. A whole
+`UnitService` with capture and inference is not there: senses are a recorded list of answers. And the units of one
+program share steps 1 to 5 of verification, which say the same to all of them: the first that meets a message does them
+(`--each-verifies` lets every unit do its own). Standard input brings requests and standard output answers, one JSON
+object a line; the program ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -13,20 +15,58 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from device.config import load_unit
+from device.config import LineLimits, UnitConfig, load_unit
 from device.errors import MoodlineError
+from device.line.verify import SignedGrant, SignedLink, Verifier
+from device.messages.roster import Roster
+from device.system.clock import SystemClock
+from device.trust import load_trusted
 from tools.demo.programs import Program, ProgramError
 from tools.evaluate.line_parties import Answer, LabelName, Pace, Said, Sent, Speaker, Speakers
 
 ANSWERS_FILE: Final = "answers.json"
 PLACES_FILE: Final = "places-{}.json"
 STOP_S: Final = 20.0
+MESSAGES_SHARED: Final = 512
+
+_Object = TypeVar("_Object")
+
+
+class SharedVerifier(Verifier):
+    """Steps 1 to 5, done once for each message whoever asks; what was refused is looked at anew each time."""
+
+    def __init__(self, roster: Roster, line: str, limits: LineLimits) -> None:
+        super().__init__(roster, line, limits)
+        self._lock = threading.Lock()
+        self._links: OrderedDict[bytes, SignedLink] = OrderedDict()
+        self._grants: OrderedDict[bytes, SignedGrant] = OrderedDict()
+
+    def link(self, raw: bytes) -> SignedLink:
+        """An authentic link of this line."""
+        with self._lock:
+            return _remembered(self._links, raw, super().link)
+
+    def grant(self, raw: bytes) -> SignedGrant:
+        """An authentic grant of this line."""
+        with self._lock:
+            return _remembered(self._grants, raw, super().grant)
+
+
+def _remembered(known: OrderedDict[bytes, _Object], raw: bytes, verify: Callable[[bytes], _Object]) -> _Object:
+    found = known.get(raw)
+    if found is None:
+        found = known[raw] = verify(raw)
+        if len(known) > MESSAGES_SHARED:
+            known.popitem(last=False)
+    return found
 
 
 class Speak(msgspec.Struct, frozen=True, tag=True):
@@ -65,6 +105,7 @@ class Boxes:
         folder: Path,
         *,
         programs: int,
+        each_verifies: bool,
         enter: Callable[[Sequence[str]], list[str]],
     ) -> None:
         """Start all units of these device.toml files; `enter` makes a command line run in the units' network."""
@@ -77,6 +118,7 @@ class Boxes:
                 places_file = folder / PLACES_FILE.format(number)
                 places_file.write_bytes(msgspec.json.encode(places))
                 command = [sys.executable, "-m", "tools.bench.line_boxes", str(folder / ANSWERS_FILE), str(places_file)]
+                command += ["--each-verifies"] if each_verifies else []
                 self._programs.append(_started(f"boxes {number}", enter(command), folder / f"boxes-{number}.txt"))
         except BaseException:
             self.stop()
@@ -148,6 +190,11 @@ def _started(name: str, command: list[str], log: Path) -> Program:
     return Program(name, process, log)
 
 
+def _shared(config: UnitConfig) -> SharedVerifier:
+    roster = load_trusted(config.trust, config.room, SystemClock()).roster
+    return SharedVerifier(roster, config.line, config.limits)
+
+
 def _answer(speakers: Speakers, request: Request) -> Reply:
     try:
         speakers.check()
@@ -171,6 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("answers", type=Path, help="what the units say")
     parser.add_argument("places", type=Path, help="device.toml of each unit, and its place on the line from 0 to 1")
+    parser.add_argument("--each-verifies", action="store_true", help="no unit shares its verification with another")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     # The owner ends us by closing our standard input, in the right order.
@@ -178,7 +226,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         answers = msgspec.json.decode(options.answers.read_bytes(), type=list[Answer])
         places = msgspec.json.decode(options.places.read_bytes(), type=list[tuple[str, float]])
-        speakers = Speakers([Speaker(load_unit(Path(c)), answers, place, keep_heard=False) for c, place in places])
+        configs = [(load_unit(Path(config)), place) for config, place in places]
+        verifier = None if options.each_verifies else _shared(configs[0][0])
+        speakers = Speakers(
+            [
+                Speaker(config, answers, place, keep_heard=False, fills=True, verifier=verifier)
+                for config, place in configs
+            ]
+        )
     except MoodlineError as error:
         print(f"line_boxes: {error}", file=sys.stderr)
         return 2

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -20,10 +22,12 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from device.clock import TimeSource
 from device.config import UnitConfig
 from device.errors import RemoteMessageError, TransportError, Verdict
 from device.line.actions import Action, Infer, Publish
 from device.line.unit import LineUnit
+from device.line.verify import Verifier
 from device.messages import topics
 from device.messages.envelope import ContentType, open_envelope
 from device.messages.label import PERMILLE, Label, LabelState
@@ -41,12 +45,14 @@ from tools.attacks import forge_link
 from tools.demo.programs import ProgramError
 
 LOG: Final = logging.getLogger(__name__)
-POLL_S: Final = 0.05
+CLOCK_S: Final = 0.003
 #: A replayed link is at least so many rounds old, as in the demo's staged attack.
 OLD_ROUNDS: Final = 3
-#: Few enough that even one unit's oldest is of a round that the gateway remembers.
-LINKS_KEPT: Final = 40
+#: Few enough that the gateway remembers the oldest.
+ROUNDS_KEPT: Final = 30
 BUNDLE: Final = "recorded"
+
+_MUTED: Final = Label(window_end_ms=0, time_source=TimeSource.UNSET, state=LabelState.MUTED, bundle=BUNDLE)
 
 #: (unit, session, sequence): a label's name for ever.
 LabelName = tuple[str, int, int]
@@ -99,13 +105,44 @@ def every_rounds(rate_hz: float, round_period_ms: int) -> int | None:
     return whole if whole >= 1 and abs(rounds - whole) < 1e-9 else None
 
 
-class Speaker:
-    """One unit's line in a thread of its own. `place`, 0..1, shifts its own clock against those of other units.
+class _DirectLink(MqttLink):
+    """A link whose events are handled on its own thread: with many units in one program, hand-over would be most of
+    the work."""
 
-    Without `keep_heard` it forgets the links that it heard.
+    def __init__(self, handle: Callable[[Event], None], config: UnitConfig) -> None:
+        super().__init__(
+            config.unit,
+            config.broker,
+            config.trust,
+            subscriptions=(topics.grant(config.room, config.line), topics.link(config.room, config.line, "+")),
+            subscription_qos=0,
+            message_bytes=config.limits.message_bytes,
+        )
+        self._handle = handle
+
+    def _tell(self, event: Event) -> None:
+        self._handle(event)
+
+
+class Speaker:
+    """One unit's line. `place`, 0..1, shifts its own clock against those of other units.
+
+    It acts on its link's thread when something comes, and on its owner's when `turn` is called. Without `keep_heard` it
+    forgets the links that it heard. With `verifier`, which must be for its roster, line and limits, it shares steps 1
+    to 5 of verification with other units. With `fills` it says a muted label, which counts nowhere, in each round for
+    which it has none: a box says something in every round.
     """
 
-    def __init__(self, config: UnitConfig, answers: Sequence[Answer], place: float, *, keep_heard: bool = True) -> None:
+    def __init__(
+        self,
+        config: UnitConfig,
+        answers: Sequence[Answer],
+        place: float,
+        *,
+        keep_heard: bool = True,
+        fills: bool = False,
+        verifier: Verifier | None = None,
+    ) -> None:
         """Raises ConfigError or StorageError naming the file of the box."""
         assert answers
         self.unit = config.unit
@@ -113,6 +150,7 @@ class Speaker:
         self.published_ms: dict[LabelName, int] = {}
         self.heard: list[bytes] = []
         self._keep_heard = keep_heard
+        self._fills = fills
         self._clock = SystemClock()
         self._answers = answers
         self._place = place
@@ -129,57 +167,66 @@ class Speaker:
             outbox=BoundedOutbox(config.limits.backlog_entries),
             limits=config.limits,
         )
-        self._link = MqttLink(
-            config.unit,
-            config.broker,
-            config.trust,
-            subscriptions=(topics.grant(config.room, config.line), topics.link(config.room, config.line, "+")),
-            subscription_qos=0,
-            message_bytes=config.limits.message_bytes,
-        )
+        if verifier is not None:
+            self._machine._verifier = verifier
+        self._link = _DirectLink(self._act, config)
         self._pace: Pace | None = None
         self._spoken = 0
         self._sequence = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"line {config.unit}", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the line's thread runs."""
-        return self._thread.is_alive()
+        self._lock = threading.Lock()
+        self._moment = math.inf
+        self._failure: Exception | None = None
 
     @property
     def has_said_all(self) -> bool:
         """Whether no label of its own clock is due any more."""
         return self._due() is None
 
+    def check(self) -> None:
+        """Raises ProgramError when the line has failed."""
+        if self._failure is not None:
+            raise ProgramError(
+                f"The line of {self.unit} ended: {self._failure!r}.", next_step="This is a defect; report it."
+            )
+
     def start(self) -> None:
         """Connect and follow the line; nothing is said before `speak`."""
         self._link.start()
-        self._thread.start()
 
     def speak(self, pace: Pace) -> None:
         """Say labels at that pace. The pace before must have ended."""
-        self._spoken = 0
-        self._pace = pace
+        with self._lock:
+            self._spoken = 0
+            self._pace = pace
+            self._set_moment()
+
+    def turn(self, now: float) -> None:
+        """Do what is due at that moment, in monotonic seconds."""
+        if now >= self._moment:
+            self._act(None)
 
     def stop(self) -> None:
         """Leave; may be called twice, and before `start`."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
         self._link.stop()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            now = self._clock.monotonic()
-            moments = (now + POLL_S, self._machine.next_deadline(), self._due())
-            event = self._link.next_event(max(min(m for m in moments if m is not None) - now, 0.0))
-            if event is not None:
-                self._handle(event)
-            self._carry_out(self._machine.tick(self._clock.monotonic()))
-            while (due := self._due()) is not None and due <= self._clock.monotonic():
-                self._say()
+    def _act(self, event: Event | None) -> None:
+        with self._lock:
+            try:
+                if event is not None:
+                    self._handle(event)
+                if (due := self._machine.next_deadline()) is not None and due <= self._clock.monotonic():
+                    self._carry_out(self._machine.tick(self._clock.monotonic()))
+                while (due := self._due()) is not None and due <= self._clock.monotonic():
+                    self._say()
+                self._set_moment()
+            except Exception as error:
+                # The link's thread would take it for malformed bytes; `check` tells the owner.
+                self._failure = error
+                self._moment = math.inf
+
+    def _set_moment(self) -> None:
+        moments = (self._machine.next_deadline(), self._due())
+        self._moment = min((moment for moment in moments if moment is not None), default=math.inf)
 
     def _due(self) -> float | None:
         """When the own clock wants the next label, in monotonic seconds."""
@@ -214,6 +261,8 @@ class Speaker:
                 case Infer(number, _):
                     if self._is_of_this_round(number):
                         self._say()
+                    elif self._fills and self._due() is None:
+                        self._hand_in(_MUTED)
                 case _:
                     LOG.info("%s: %s", self.unit, action)
 
@@ -229,8 +278,8 @@ class Speaker:
             self.published_ms.setdefault((self.unit, entry.session, entry.sequence), now_ms)
 
     def _say(self) -> None:
-        answer = self._answers[(self._sequence + int(self._place * len(self._answers))) % len(self._answers)]
-        self._sequence += 1
+        answer = self._answers[(self._spoken + int(self._place * len(self._answers))) % len(self._answers)]
+        self._spoken += 1
         label = Label(
             window_end_ms=self._clock.wall_ms(),
             time_source=self._clock.time_source(),
@@ -240,21 +289,27 @@ class Speaker:
             abstain_reason=answer.reason,
             bundle=BUNDLE,
         )
-        self.sent[self.unit, self._session, self._sequence] = Sent(answer, label.window_end_ms)
-        self._spoken += 1
+        self.sent[self.unit, self._session, self._sequence + 1] = Sent(answer, label.window_end_ms)
+        self._hand_in(label)
+
+    def _hand_in(self, label: Label) -> None:
+        self._sequence += 1
         self._carry_out(self._machine.label(label, self._clock.monotonic()))
 
 
 class Speakers:
-    """Several units as threads of this program."""
+    """Several units in this program, with one clock thread."""
 
     def __init__(self, speakers: Sequence[Speaker]) -> None:
         self._speakers = speakers
+        self._stop = threading.Event()
+        self._clock = threading.Thread(target=self._turn, name="units' clock", daemon=True)
 
     def start(self) -> None:
         """Connect all of them."""
         for speaker in self._speakers:
             speaker.start()
+        self._clock.start()
 
     def speak(self, pace: Pace) -> None:
         """Say labels at that pace."""
@@ -266,10 +321,9 @@ class Speakers:
         return all(speaker.has_said_all for speaker in self._speakers)
 
     def check(self) -> None:
-        """Raises ProgramError when a line has ended."""
+        """Raises ProgramError when a line has failed."""
         for speaker in self._speakers:
-            if not speaker.alive:
-                raise ProgramError(f"The line of {speaker.unit} ended.", next_step="Its error stands above.")
+            speaker.check()
 
     def take(self) -> Said:
         """What was said since the last time; to be called while nobody speaks."""
@@ -284,8 +338,17 @@ class Speakers:
 
     def stop(self) -> None:
         """Leave, all at once, for each waits for its connection; may be called twice."""
+        self._stop.set()
+        if self._clock.ident is not None:
+            self._clock.join()
         with ThreadPoolExecutor(max(len(self._speakers), 1)) as pool:
             list(pool.map(Speaker.stop, self._speakers))
+
+    def _turn(self) -> None:
+        while not self._stop.wait(CLOCK_S):
+            now = time.monotonic()
+            for speaker in self._speakers:
+                speaker.turn(now)
 
 
 class Outsider:
@@ -298,7 +361,7 @@ class Outsider:
         self.units: set[str] = set()
         self._link = link
         self._known: set[bytes] = set()
-        self._newest: deque[tuple[str, bytes, Link]] = deque(maxlen=LINKS_KEPT)
+        self._newest: deque[tuple[str, bytes, Link]] = deque()
 
     @property
     def ready(self) -> bool:
@@ -313,6 +376,8 @@ class Outsider:
                 self.heard.append(event.payload)
                 self._newest.append((event.topic, event.payload, read_link(event.payload)))
                 self.units.add(self._newest[-1][2].unit)
+                while self._newest[0][2].round < self._newest[-1][2].round - ROUNDS_KEPT:
+                    self._newest.popleft()
 
     def strike(self) -> None:
         """Send one forged link and one old one; nothing while too little was heard. Raises TransportError."""
