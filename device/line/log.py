@@ -27,7 +27,7 @@ from device.line.verify import (
     step_2_grant,
     step_2_link,
 )
-from device.messages.envelope import DIGEST_BYTES, digest
+from device.messages.envelope import DIGEST_BYTES, digest, is_identifier
 from device.messages.grant import NO_PREVIOUS, Accepted, Grant
 from device.messages.link import Link
 from device.messages.roster import Roster
@@ -186,6 +186,11 @@ def fold(running: bytes, objects: Iterable[bytes]) -> bytes:
     return running
 
 
+def _name(claimed: str) -> str:
+    """A name that nobody has verified, fit to be shown."""
+    return claimed if is_identifier(claimed) else "of no proper name"
+
+
 class EpochVerifier:
     """Steps 1 to 5 for one line under several rosters of one room: each object under the roster of its own epoch.
 
@@ -213,9 +218,11 @@ class EpochVerifier:
         rooms = {roster.room for roster in self._rosters.values()}
         if rooms and body.room not in rooms:
             wanted = ", ".join(sorted(rooms))
-            raise RemoteMessageError(Verdict.WRONG_ROOM, f"It is of room {body.room}; the roster is of {wanted}.")
+            raise RemoteMessageError(
+                Verdict.WRONG_ROOM, f"It is of room {_name(body.room)}; the roster is of {wanted}."
+            )
         if body.line != self._line:
-            raise RemoteMessageError(Verdict.WRONG_LINE, f"It is of line {body.line}, not of {self._line}.")
+            raise RemoteMessageError(Verdict.WRONG_LINE, f"It is of line {_name(body.line)}, not of {self._line}.")
         roster = self._rosters.get(body.epoch)
         if roster is None:
             raise MissingRosterError(self._line, body.epoch, self._rosters)

@@ -189,3 +189,11 @@ def test_whatever_the_bytes_only_a_log_error_leaves_the_follower(raw: bytes) -> 
             follower().take(closed)
     with pytest.raises(LogError):
         follower().close(raw)
+
+
+def test_what_a_stranger_wrote_is_not_shown() -> None:
+    line = SyntheticLine(3, line="\x1b[2Jevil")
+    with pytest.raises(LogError) as refused:
+        follower().take(rounds_of(line, 1)[0])
+    assert refused.value.code is Verdict.WRONG_LINE
+    assert "evil" not in str(refused.value)

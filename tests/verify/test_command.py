@@ -242,7 +242,8 @@ def test_the_bench_measures_a_verified_log(tmp_path: Path) -> None:
     bench.make(path, 64, 4)
     measured = bench.measure(path, 4)
     assert (measured["links"], measured["signatures"]) == (64, 64 + 16 + 1)
-    assert measured["share"] == pytest.approx(measured["signatures_per_s"] / measured["bare_per_s"])
+    assert 0.05 < measured["share"] < 1.5
+    assert 10 < measured["peak_mib"] < 2_000
 
 
 def test_the_page_says_what_the_code_says() -> None:
