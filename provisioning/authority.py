@@ -14,7 +14,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from device.errors import ConfigError, RemoteMessageError
+from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.messages.envelope import KeySigner, digest, is_identifier
 from device.messages.policy import POLICY_BYTES, DeploymentPolicy, read_policy, sign_policy
 from device.messages.roster import (
@@ -311,9 +311,9 @@ def _read_signed(folder: Path, name: str, limit: int, reader: _Reader[Signed_co]
     try:
         return reader(read(folder / name, limit=limit), authority_key=authority_key, room=room)
     except RemoteMessageError as error:
-        raise ConfigError(
-            f"{folder / name}: {error.what}", next_step="This authority did not sign it: put the right file back."
-        ) from error
+        newer = error.verdict is Verdict.UNKNOWN_VERSION
+        next_step = error.next_step if newer else "This authority did not sign it: put the right file back."
+        raise ConfigError(f"{folder / name}: {error.what}", next_step=next_step) from error
 
 
 def _load_certificate(path: Path) -> x509.Certificate:

@@ -326,6 +326,23 @@ class Line:
             after = f["accepted"].get(unit, [0, 0, 0])
             need(after[0] >= row[0] and after[1:] >= row[1:], "acknowledgement_withdrawn")
 
+    def proof(self, messages: list[bytes]) -> None:
+        """Two objects that exclude each other."""
+        try:
+            first, second = (self.authentic(raw, "link") for raw in messages)
+        except Refused as refused:
+            need(str(refused) == "wrong_kind", str(refused))
+            first, second = (self.authentic(raw, "grant") for raw in messages)
+            need(first.digest != second.digest)
+            self.grant, later = sorted((first, second), key=lambda grant: int(grant.fields["round"]))
+            try:
+                self.follow_grant(later)
+            except Refused:
+                return
+            raise Refused("not_decodable") from None
+        a, b = first.fields, second.fields
+        need(a["unit"] == b["unit"] and first.digest != second.digest and exclude_each_other(a, b))
+
     def hpke(self) -> Suite:
         """The roster's suite."""
         kem = KEM.X25519 if self.roster["suite"] == 1 else KEM.MLKEM768_X25519
@@ -446,9 +463,7 @@ def verify(request: dict[str, Any]) -> dict[str, Any]:
         return good
     line = Line(request)
     if kind == "proof":
-        first, second = (line.authentic(raw, "link") for raw in messages)
-        a, b = first.fields, second.fields
-        need(a["unit"] == b["unit"] and first.digest != second.digest and exclude_each_other(a, b))
+        line.proof(messages)
     elif kind == "grant":
         line.open(request["chain"])
         line.follow_grant(line.authentic(messages[0], "grant"))

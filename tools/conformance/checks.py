@@ -92,6 +92,7 @@ def stored_cases(vectors: Sequence[Vector]) -> list[Case]:
     cases = [_verification(vector) for vector in vectors if vector.kind in KINDS]
     for room in _rooms(vectors):
         cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room)]
+    cases += _proofs_of_grants({vector.name: vector for vector in vectors if vector.kind == "grant"})
     return cases
 
 
@@ -139,6 +140,23 @@ def _dumps(vectors: Sequence[Vector], room: Room) -> Iterator[Case]:
         except RemoteMessageError as error:
             code, answer = 1, _refused(error.verdict)
         yield Case("dump", f"{name} (suite {room.roster.suite:d})", Question("dump", {"object": raw}), code, answer)
+
+
+def _proofs_of_grants(grants: Mapping[str, Vector]) -> Iterator[Case]:
+    """The grant of the open round beside another one: each pair as a proof against the gateway."""
+    pairs = {
+        "rewritten_grant": None,
+        "withdrawn_acknowledgement": None,
+        "good_grant": Verdict.NOT_DECODABLE,
+        "grant_by_a_unit": Verdict.UNKNOWN_SIGNER,
+        "link_as_grant": Verdict.WRONG_KIND,
+    }
+    for name, verdict in pairs.items():
+        content, room = grants[name].content, grants[name].room
+        messages = [content["chain"][0], *content["messages"]]
+        answer = _refused(verdict) if verdict else {"verdict": None, "step": None, "labels": []}
+        question = Question("verify", {**room.in_room(), "kind": "proof", "messages": messages})
+        yield Case("verify a proof of grants", name, question, 1 if verdict else 0, answer)
 
 
 def _rosters(room: Room) -> Iterator[Case]:
