@@ -41,6 +41,9 @@ from device.messages.topics import TopicKind
 #: for each of them would give many labels for one moment.
 _QUEUED_SHARE: Final = 4
 
+#: For so many rounds the network may still bring a link that we signed before we started again.
+_ECHO_ROUNDS: Final = 4
+
 
 class UnitState(StrEnum):
     """Where the unit stands in the line's life."""
@@ -109,6 +112,8 @@ class LineUnit:
         self._alerts = AlertGate(line)
         self._grants: dict[int, SignedGrant] = {}
         self._objects: dict[int, set[bytes]] = {}
+        #: Units whose equivocation we saw. The gateway may not have heard it; as long as a grant names such a unit, its
+        #: links are in the chain and we follow them, or ours would stand beside the chain round after round.
         self._quarantined: set[str] = set()
         self._state = UnitState.OFFLINE
         self._round: OpenRound | None = None
@@ -262,7 +267,7 @@ class LineUnit:
 
     def _open(self, grant: SignedGrant, now: float) -> None:
         body = grant.body
-        self._round = OpenRound(grant, quarantined=self._quarantined)
+        self._round = OpenRound(grant, quarantined=self._quarantined - set(body.order))
         self._opened_at = self._moved_at = now
         self._too_late = False
         self._labelled = False
@@ -291,15 +296,16 @@ class LineUnit:
             raise RemoteMessageError(
                 Verdict.REPLAYED, f"The link for round {link.body.round} was sent a second time.", peer=unit
             )
-        if unit in self._quarantined:
+        if unit in self._round.quarantined:
             raise RemoteMessageError(Verdict.QUARANTINED, f"{unit} equivocated.", peer=unit)
         if not 0 <= self.round - link.body.round <= self._limits.rounds_in_memory:
             step_6_round(link, self._round)
         proof = self._evidence.add(link)
         if unit == self._signer.key_id:
             return self._own_name(link, proof)
-        if proof is not None:
+        if proof is not None and unit not in self._quarantined:
             self._quarantined.add(unit)
+            self._round.quarantined.add(unit)
             return list(self._alerts.alert(Verdict.EQUIVOCATION, unit, f"{unit} signed two things at once.", proof))
         try:
             follow_link(link, self._round, self._limits, self._roster.suite)
@@ -315,6 +321,8 @@ class LineUnit:
     def _own_name(self, link: SignedLink, proof: tuple[bytes, bytes] | None) -> list[Action]:
         """A link in our name that this program did not make: a replay from an earlier start, or a second box."""
         if proof is None and (link.body.session < self._session or link.body.round < self.round):
+            if self.round - link.body.round <= _ECHO_ROUNDS and link.body.session < self._session:
+                return []
             raise RemoteMessageError(
                 Verdict.REPLAYED, f"An old link of this unit (round {link.body.round}) came back.", peer=link.body.unit
             )
@@ -354,7 +362,7 @@ class LineUnit:
         In the grant's order these are the units between the last signer and us, all around. A unit that the order does
         not name, because it was absent, comes after all of it; two such units may meet, and then one loses the race.
         """
-        order = [unit for unit in view.grant.body.order if unit not in self._quarantined]
+        order = [unit for unit in view.grant.body.order if unit not in view.quarantined]
         if self._signer.key_id not in order:
             return sum(unit not in view.links for unit in order)
         signed = [unit for unit in view.links if unit in order]

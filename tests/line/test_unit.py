@@ -342,3 +342,36 @@ def test_the_first_echo_of_our_own_link_is_no_replay_even_when_it_comes_late() -
     grant_arrives(machine, following(FIRST), 0.5)
     assert machine.received(own.topic, own.payload, 0.51) == []
     assert codes(machine.received(own.topic, own.payload, 0.52)) == [Verdict.REPLAYED]
+
+
+def test_a_unit_that_equivocated_is_followed_as_long_as_the_gateway_has_not_heard_of_it() -> None:
+    def link_of_second(grant: Grant, **changes: object) -> bytes:
+        body = Link(room.ROOM, room.LINE, 1, grant.round, "desk-2", 1, (), digest(signed(grant)))
+        return sign_link(replace(body, **changes), room.signer("desk-2"))  # type: ignore[arg-type]
+
+    machine = unit("desk-3")
+    topic = topics.link(room.ROOM, room.LINE, "desk-2")
+    grant_arrives(machine, FIRST, 0.0)
+    machine.received(topic, link_of_second(FIRST), 0.01)
+    assert codes(machine.received(topic, link_of_second(FIRST, prev=bytes(32)), 0.02)) == [Verdict.EQUIVOCATION]
+    named = following(FIRST)
+    grant_arrives(machine, named, 0.5)
+    taken = link_of_second(named)
+    machine.received(topic, taken, 0.51)
+    (link,) = published(machine.label(LABEL, 0.52) + machine.tick(0.8))
+    assert link.prev == digest(taken)
+    gone = following(named, order=("desk-3", "desk-4"))
+    grant_arrives(machine, gone, 1.0)
+    assert codes(machine.received(topic, link_of_second(gone), 1.01)) == [Verdict.QUARANTINED]
+
+
+def test_a_late_echo_from_before_a_restart_is_no_replay_and_an_older_one_is() -> None:
+    machine = unit(session=4)
+    grant_arrives(machine, replace(FIRST, round=9), 0.0)
+    topic = topics.link(room.ROOM, room.LINE, "desk-1")
+    found = {}
+    for number in (3, 5):
+        old = Link(room.ROOM, room.LINE, 1, number, "desk-1", 3, (), bytes(32))
+        found[number] = codes(machine.received(topic, sign_link(old, room.signer("desk-1")), 0.1 * number))
+    assert found == {3: [Verdict.REPLAYED], 5: []}
+    assert machine.state is UnitState.WAITING

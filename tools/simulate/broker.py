@@ -78,6 +78,10 @@ class Broker:
         """A box is gone; what arrives before it is back is lost."""
         self.online[box] = False
 
+    def reaches(self, box: str) -> bool:
+        """Whether messages go to and fro."""
+        return self.up and self.online.get(box, False) and box not in self.cuts
+
     def publish(self, sender: str, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Take a message, also from an attacker, and pass it on as the faults say."""
         match self.cuts.get(sender):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Final
@@ -103,7 +103,7 @@ class Plan:
     tampering: str = ""
     lie: str = ""
     look_twice: bool = False
-    kinds: frozenset[Kind] = field(default=frozenset())
+    spill_after_ms: int = 5_000
 
     def describe(self) -> str:
         """A line for people."""
@@ -134,6 +134,7 @@ def draw_plan(seed: int, *, units: tuple[int, int] = (2, 40), seconds: float = 2
         tampering=dice.choice(sorted(cheats.TAMPERINGS)),
         lie=dice.choice(sorted(cheats.LIES)),
         look_twice=dice.random() < 0.1,
+        spill_after_ms=dice.choice((600, 5_000)),
     )
 
 

@@ -229,7 +229,6 @@ class SimulatedLine:
             quarantined=self.box.quarantined,
         )
         self.checks.gateway_started()
-        self.checks.disturbed(GATEWAY)
         self.connect_gateway()
 
     def kill_gateway(self) -> None:
@@ -240,19 +239,19 @@ class SimulatedLine:
         self.box.machine = None
         self.broker.leave(GATEWAY)
         self._wakes.pop(GATEWAY, None)
-        self.checks.disturbed(GATEWAY, until_further_notice=True)
+        self._disturb(GATEWAY)
 
     def connect_gateway(self) -> None:
         """The gateway reaches the broker."""
         if self.box.machine is not None and self.broker.up:
             self.broker.subscribe(GATEWAY)
-            self.checks.disturbed(GATEWAY)
+            self._disturb(GATEWAY)
             self._gateway_does(self.box.machine.connected(self._gateway_time(), self.wall_ms))
 
     def disconnect_gateway(self) -> None:
         """The gateway notices that the broker is gone."""
         self.broker.leave(GATEWAY)
-        self.checks.disturbed(GATEWAY, until_further_notice=True)
+        self._disturb(GATEWAY)
         if self.box.machine is not None:
             self._gateway_does(self.box.machine.disconnected(self._gateway_time()))
 
@@ -359,13 +358,13 @@ class SimulatedLine:
         unit.outbox = SpillingOutbox(1, spill_after_s=1.0)
         self.broker.leave(box)
         self._wakes.pop(box, None)
-        self.checks.disturbed(unit.name, until_further_notice=True)
+        self._disturb(box)
 
     def disconnect_unit(self, box: str) -> None:
         """The cable is pulled; the program goes on."""
         unit = self.units[box]
         self.broker.leave(box)
-        self.checks.disturbed(unit.name, until_further_notice=True)
+        self._disturb(box)
         if unit.machine is not None:
             self._unit_does(unit, unit.machine.disconnected(unit.clock.monotonic(self.now)))
 
@@ -374,9 +373,9 @@ class SimulatedLine:
         unit = self.units[box]
         if unit.machine is None or not self.broker.up:
             return
-        self.checks.disturbed(unit.name)
         self._unit_does(unit, unit.machine.connected(unit.clock.monotonic(self.now)))
         self.broker.subscribe(box)
+        self._disturb(box)
 
     def start(self) -> SimulatedLine:
         """Gateway and all units."""
@@ -484,18 +483,20 @@ class SimulatedLine:
     def cut(self, box: str, how: Cut) -> None:
         """Cut a box off without its noticing."""
         self.note(f"{box} is cut off and the network {how}")
-        self.checks.disturbed(self._party(box), until_further_notice=True)
         self.broker.cut(box, how)
+        self._disturb(box)
 
     def heal(self, box: str) -> None:
         """End a cut."""
         if box in self.broker.cuts:
             self.note(f"{box} is no longer cut off")
             self.broker.heal(box)
-            self.checks.disturbed(self._party(box))
+            self._disturb(box)
 
-    def _party(self, box: str) -> str:
-        return self.units[box].name if box in self.units else box
+    def _disturb(self, box: str) -> None:
+        """Liveness is not asked of a box that something happens to, nor of one that is off or away."""
+        party = self.units[box].name if box in self.units else box
+        self.checks.disturbed(party, until_further_notice=not self.broker.reaches(box))
 
     def stop_broker(self) -> None:
         """Down; every box notices."""

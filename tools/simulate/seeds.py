@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from device.config import LineLimits
 from device.errors import RemoteMessageError, Verdict
@@ -15,19 +17,24 @@ from tools.simulate.broker import Faults
 from tools.simulate.checks import BROKER, GuaranteeError
 from tools.simulate.faults import Plan, draw_plan, happen
 from tools.simulate.line import Machines, SimulatedLine
+from tools.simulate.parties import GATEWAY
 from tools.vectors import room
 
 Verbose = Callable[[str], None] | None
 
+#: Smallest and largest room, and virtual seconds of trouble, unless somebody asks for others.
+UNITS: Final = (2, 40)
+SECONDS: Final = 20.0
 #: Virtual seconds without faults, after which every backlog must be gone.
-TAIL_S = 6.0
+TAIL_S: Final = 6.0
 #: Virtual seconds in which a lying gateway must be noticed.
-LIE_S = 1.5
+LIE_S: Final = 1.5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a seed showed. `broken` names the guarantee that does not hold; empty when all do."""
+    """What a seed showed. `broken` names the guarantee that does not hold, or is `crash`; empty when all do. `trace` is
+    the digest of all decisions."""
 
     seed: int
     rounds: int
@@ -36,15 +43,14 @@ class Outcome:
     trace: str
 
 
-def play(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = None, labels: int = 0) -> SimulatedLine:
-    """Let a plan happen, faults and quiet tail, and check all that was given. Raises GuaranteeError.
-
-    `labels` changes what the desks say and nothing else: 1 mutes them all.
-    """
+def furnish(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = None, labels: int = 0) -> SimulatedLine:
+    """The room of a plan, before anything happens in it. `labels` changes what the desks say and nothing else: 1 mutes
+    them all."""
     line = SimulatedLine(
         plan.seed,
         units=plan.units,
         machines=machines,
+        limits=LineLimits(spill_after_ms=plan.spill_after_ms),
         revoked=plan.revoked,
         own_clock=True,
         labels=labels,
@@ -55,15 +61,20 @@ def play(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = Non
     line.checks.infer_s += 2 * (plan.faults.delay[1] - Faults().delay[1])
     if plan.faults.duplicate:
         line.checks.explained.add(Verdict.REPLAYED)
-    line.box.clock = replace(plan.clocks.get("gateway", line.box.clock))
+    line.box.clock = replace(plan.clocks[GATEWAY])
     for name, unit in line.units.items():
-        unit.clock = replace(plan.clocks.get(name, unit.clock))
+        unit.clock = replace(plan.clocks[name])
     for item in plan.happenings:
         line.at(item.at, partial(happen, line, item))
+    return line
+
+
+def live(line: SimulatedLine, plan: Plan) -> None:
+    """Let a plan happen, faults and quiet tail, and check all that was given. Raises GuaranteeError."""
     line.start()
     line.run(plan.seconds)
-    line.away = {name for name in plan.away if line.units[name].machine is None} | set(plan.away)
-    for name in line.away:
+    line.away = set(plan.away)
+    for name in sorted(line.away):
         line.kill_unit(name)
     line.end_faults()
     longest = max((unit.backlog for unit in line.units.values()), default=0)
@@ -71,7 +82,6 @@ def play(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = Non
     line.check()
     line.checks.drained(line.units, line.away)
     line.checks.all_noticed()
-    return line
 
 
 def tamper(line: SimulatedLine, how: str) -> None:
@@ -108,42 +118,42 @@ def lie(line: SimulatedLine, how: str) -> None:
         raise GuaranteeError("G8", f"the gateway did this and no unit noticed: {how}")
 
 
-def look_twice(plan: Plan, line: SimulatedLine) -> None:
-    """G4: with other words on every desk, and with all of them muted, the network sees the same. Raises
-    GuaranteeError."""
-    other = play(replace(plan, look_twice=False), labels=1)
+def look_twice(plan: Plan, line: SimulatedLine) -> int:
+    """G4: with other words on every desk, and with all of them muted, the network sees the same. Returns the rounds of
+    the second room. Raises GuaranteeError."""
+    other = furnish(plan, labels=1)
+    live(other, plan)
     if other.wire_trace != line.wire_trace:
         raise GuaranteeError("G4", "moments or sizes on the network depend on what the desks say")
+    return other.checks.rounds
 
 
 def run_seed(
     seed: int,
     *,
-    units: tuple[int, int] = (2, 40),
-    seconds: float = 20.0,
+    units: tuple[int, int] = UNITS,
+    seconds: float = SECONDS,
     machines: Machines | None = None,
     verbose: Verbose = None,
 ) -> Outcome:
-    """Everything about one seed."""
+    """Everything about one seed: its plan, then a tampered log and a lying gateway."""
     plan = draw_plan(seed, units=units, seconds=seconds)
-    return run_plan(plan, machines=machines, verbose=verbose)
-
-
-def run_plan(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = None) -> Outcome:
-    """A plan, then a tampered log and a lying gateway."""
     if verbose is not None:
         verbose(plan.describe())
-    seen: list[SimulatedLine] = []
+    line = furnish(plan, machines=machines, verbose=verbose)
+    more, broken, text = 0, "", ""
     try:
-        line = play(plan, machines=machines, verbose=verbose)
-        seen.append(line)
+        live(line, plan)
         if plan.look_twice:
-            look_twice(plan, line)
+            more = look_twice(plan, line)
         tamper(line, plan.tampering)
         lie(line, plan.lie)
-    except GuaranteeError as broken:
-        return Outcome(plan.seed, seen[-1].checks.rounds if seen else 0, broken.guarantee, str(broken), "")
-    return Outcome(plan.seed, line.checks.rounds, "", "", line.trace)
+    except GuaranteeError as error:
+        broken, text = error.guarantee, str(error)
+    except Exception as error:
+        # Whatever a machine does of its own accord must not stop its box, so it is a finding like the others.
+        broken, text = "crash", "".join(traceback.format_exception(error, limit=-3))
+    return Outcome(seed, line.checks.rounds + more, broken, text, line.trace)
 
 
 def power_cuts(
