@@ -244,6 +244,14 @@ def read_roster(raw: bytes, authority: bytes, room: str) -> dict[str, Any]:
     return f
 
 
+def is_grant(raw: bytes) -> bool:
+    """Whether an object is a grant by its own account."""
+    try:
+        return take_apart(raw, None).kind == "grant"
+    except Refused:
+        return False
+
+
 # --- the steps -----------------------------------------------------------------------------------------------------
 
 
@@ -286,19 +294,42 @@ class Line:
 
     def open(self, chain: list[str]) -> None:
         """Take a grant and links."""
-        first, *links = chain
-        self.grant = self.authentic(bytes.fromhex(first), "grant")
+        first, *links = map(bytes.fromhex, chain)
+        self.start(self.authentic(first, "grant"))
+        for raw in links:
+            self.take(raw)
+
+    def start(self, grant: Signed) -> None:
+        """Open a round."""
+        self.grant = grant
         self.objects = [self.grant.digest]
         self.accepted = {unit: list(row) for unit, row in self.grant.fields["accepted"].items()}
         self.signed: set[str] = set()
-        for raw in links:
-            link = self.authentic(bytes.fromhex(raw), "link")
-            self.follow(link)
-            f = link.fields
-            before = self.accepted.get(f["unit"], [0, 0, 0])
-            self.accepted[f["unit"]] = [f["session"], *(f["entries"][-1][:2] if f["entries"] else before[1:])]
-            self.objects.append(link.digest)
-            self.signed.add(f["unit"])
+
+    def take(self, raw: bytes) -> None:
+        """A link becomes the head."""
+        link = self.authentic(raw, "link")
+        self.follow(link)
+        f = link.fields
+        before = self.accepted.get(f["unit"], [0, 0, 0])
+        self.accepted[f["unit"]] = [f["session"], *(f["entries"][-1][:2] if f["entries"] else before[1:])]
+        self.objects.append(link.digest)
+        self.signed.add(f["unit"])
+
+    def span(self, messages: list[bytes]) -> None:
+        """Rounds of a log."""
+        for place, raw in enumerate(messages):
+            if place and not is_grant(raw):
+                self.take(raw)
+                continue
+            grant = self.authentic(raw, "grant")
+            if place:
+                f, wanted = grant.fields, self.grant.fields["round"] + 1
+                need(f["round"] >= wanted, "stale_round")
+                need(f["round"] <= wanted, "ungranted_round")
+                need(f["prev"] == self.objects[-1], "wrong_previous")
+                need(f["accepted"] == self.accepted, "acknowledgement_withdrawn")
+            self.start(grant)
 
     def follow(self, link: Signed) -> None:
         """Steps 6 to 9."""
@@ -464,6 +495,8 @@ def verify(request: dict[str, Any]) -> dict[str, Any]:
     line = Line(request)
     if kind == "proof":
         line.proof(messages)
+    elif kind == "span":
+        line.span(messages)
     elif kind == "grant":
         line.open(request["chain"])
         line.follow_grant(line.authentic(messages[0], "grant"))

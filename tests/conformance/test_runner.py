@@ -15,7 +15,7 @@ from device.errors import ConfigError
 from tests.conformance.broken import DEFECTS
 from tools.conformance import checks
 from tools.conformance.__main__ import VECTORS, load_all, main, run
-from tools.conformance.checks import Row
+from tools.conformance.cases import Row
 from tools.conformance.door import Door, Question
 from tools.conformance.line import answer
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from device.errors import ConfigError
 from tools.conformance import checks
-from tools.conformance.checks import Row
+from tools.conformance.cases import Row
 from tools.conformance.door import Door
 from tools.conformance.vectors import Vector, load
 

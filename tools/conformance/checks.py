@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from device.clock import TimeSource
-from device.errors import VERDICTS, RemoteMessageError, Verdict
+from device.errors import RemoteMessageError, Verdict
 from device.line.verify import OpenRound, Verifier, follow_link, step_10_open
 from device.messages.envelope import ContentType, digest, open_envelope, seal_envelope
 from device.messages.grant import NOTHING_ACCEPTED, decode_grant, sign_grant
@@ -22,57 +22,11 @@ from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import sign_roster
 from device.messages.sealing import Place, Sealer
 from models.labels import AbstainReason, Emotion
+from tools.conformance import spans
+from tools.conformance.cases import KINDS, Case, Row, compare, refused, told
 from tools.conformance.door import Door, Question, Reply
 from tools.conformance.readable import dump, label_as_json
 from tools.conformance.vectors import AUTHORITY, Room, Vector
-
-#: Kinds of vectors that the kit knows how to ask for. A vector of another kind is told as not run.
-KINDS: Final = frozenset({"link", "grant", "proof"})
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `same` is None when the case was not run."""
-
-    group: str
-    name: str
-    wanted: str
-    found: str
-    same: bool | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """A question, the exit code it must be answered with, and the members that its answer must have."""
-
-    group: str
-    name: str
-    question: Question
-    exit: int
-    answer: Mapping[str, Any]
-
-
-def compare(case: Case, reply: Reply) -> Row:
-    """Hold a reply against what the case wants."""
-    found = {name: reply.answer.get(name, "missing") for name in case.answer}
-    same = reply.exit == case.exit and found == dict(case.answer)
-    differing = [name for name in found if found[name] != case.answer[name]]
-    wanted = _told(case.exit, case.answer)
-    said = reply.trouble or _told(reply.exit, reply.answer)
-    if not same and said == wanted:
-        said += f" with another {' and '.join(differing)}"
-    return Row(case.group, case.name, wanted, said, same)
-
-
-def _told(code: int | None, answer: Mapping[str, Any]) -> str:
-    if answer.get("verdict") is not None:
-        return f"{code} {answer['verdict']} (step {answer.get('step')})"
-    return f"{code} good" if code == 0 else f"{code} {answer.get('error', 'cannot be answered')}"
-
-
-def _refused(verdict: Verdict) -> dict[str, Any]:
-    return {"verdict": verdict.value, "step": VERDICTS[verdict].step}
-
 
 # --- the vectors as they are ---------------------------------------------------------------------------------------
 
@@ -91,7 +45,7 @@ def stored_cases(vectors: Sequence[Vector]) -> list[Case]:
     """What `stored` asks, and what it wants to hear."""
     cases = [_verification(vector) for vector in vectors if vector.kind in KINDS]
     for room in _rooms(vectors):
-        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room)]
+        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room), *spans.cases(room)]
     cases += _proofs_of_grants({vector.name: vector for vector in vectors if vector.kind == "grant"})
     return cases
 
@@ -138,7 +92,7 @@ def _dumps(vectors: Sequence[Vector], room: Room) -> Iterator[Case]:
         try:
             code, answer = 0, dump(bytes.fromhex(raw))
         except RemoteMessageError as error:
-            code, answer = 1, _refused(error.verdict)
+            code, answer = 1, refused(error.verdict)
         yield Case("dump", f"{name} (suite {room.roster.suite:d})", Question("dump", {"object": raw}), code, answer)
 
 
@@ -154,7 +108,7 @@ def _proofs_of_grants(grants: Mapping[str, Vector]) -> Iterator[Case]:
     for name, verdict in pairs.items():
         content, room = grants[name].content, grants[name].room
         messages = [content["chain"][0], *content["messages"]]
-        answer = _refused(verdict) if verdict else {"verdict": None, "step": None, "labels": []}
+        answer = refused(verdict) if verdict else {"verdict": None, "step": None, "labels": []}
         question = Question("verify", {**room.in_room(), "kind": "proof", "messages": messages})
         yield Case("verify a proof of grants", name, question, 1 if verdict else 0, answer)
 
@@ -184,7 +138,7 @@ def _rosters(room: Room) -> Iterator[Case]:
         ("with an unknown suite", made(key_7=99), Verdict.UNKNOWN_VERSION),
         ("with a key of another suite", made(key_7=2), Verdict.NOT_DECODABLE),
     ):
-        answer = _refused(verdict) if verdict else {"verdict": None, "step": None}
+        answer = refused(verdict) if verdict else {"verdict": None, "step": None}
         request = {**room.in_room(), "kind": "roster", "messages": [raw.hex()]}
         group = f"verify a roster (suite {room.roster.suite:d})"
         yield Case(group, name, Question("verify", request), 1 if verdict else 0, answer)
@@ -204,7 +158,7 @@ def _enrolments(room: Room) -> Iterator[Case]:
             "session": 5,
         }
         group = f"init (suite {room.roster.suite:d})"
-        yield Case(group, name, Question("init", request), 1, _refused(verdict))
+        yield Case(group, name, Question("init", request), 1, refused(verdict))
     request = {**room.in_room(), "unit": "desk-2", "key": room.content["signing_keys"]["desk-3"], "session": 5}
     yield Case(f"init (suite {room.roster.suite:d})", "another unit's key", Question("init", request), 2, {})
 
@@ -338,13 +292,13 @@ def _every_state() -> list[Label]:
 def _judged(ask: Append, reply: Reply) -> Row:
     """Hold an appended link against the vector's bytes, or verify and open it."""
     if ask.verdict is not None:
-        return compare(Case(ask.group, ask.name, ask.append(None), 1, _refused(ask.verdict)), reply)
+        return compare(Case(ask.group, ask.name, ask.append(None), 1, refused(ask.verdict)), reply)
     if ask.link is not None:
         answer = {"link": ask.link, "digest": digest(bytes.fromhex(ask.link)).hex()}
         return compare(Case(ask.group, ask.name, ask.append(None), 0, answer), reply)
     wanted = "0 good, and we verify and open it"
     if reply.exit != 0:
-        return Row(ask.group, ask.name, wanted, reply.trouble or _told(reply.exit, reply.answer), False)
+        return Row(ask.group, ask.name, wanted, reply.trouble or told(reply.exit, reply.answer), False)
     try:
         link = _followed(ask.room, ask.chain, str(reply.answer.get("link")))
         found = _labels(link, ask.room)
@@ -382,7 +336,7 @@ def _after(ask: Append, reply: Reply) -> Iterator[Case]:
     """After a good link: it signs no second one in the round, it takes what we append, and we agree on the digest."""
     chain = [*ask.chain, str(reply.answer["link"])]
     again = ask.append(reply.answer.get("state"))
-    second = _refused(Verdict.SECOND_LINK_IN_ROUND)
+    second = refused(Verdict.SECOND_LINK_IN_ROUND)
     yield Case(f"after {ask.group}", f"again after {ask.name}", again, 1, second)
     room, ours = ask.room, "desk-3"
     _, view = _view(room, chain)

@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from device.config import LineLimits
 from device.errors import ConfigError, RemoteMessageError, Verdict
+from device.line.actions import ClosedRound
 from device.line.evidence import check_proof
+from device.line.log import LogFollower
 from device.line.verify import OpenRound, Verifier, follow_grant, follow_link, step_10_open
-from device.messages.envelope import KeySigner, digest
+from device.messages.envelope import ContentType, KeySigner, digest, open_envelope
 from device.messages.grant import NOTHING_ACCEPTED, Accepted
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import Roster, read_roster
@@ -175,9 +177,30 @@ def verify(request: VerifyRequest) -> dict[str, Any]:
         link = verifier.link(message)
         follow_link(link, view, limits, roster.suite)
         labels = _open(request, link.body, roster)
+    elif request.kind == "span":
+        follower = LogFollower({roster.epoch: roster}, request.line, limits, from_middle=True)
+        for grant, *links in _rounds_of(messages):
+            follower.take(ClosedRound(follower.round + 1, roster.epoch, grant, tuple(links)))
     else:
         raise ValueError(f"kind {request.kind!r} is unknown here")
     return {"verdict": None, "step": None, "labels": labels}
+
+
+def _rounds_of(messages: list[bytes]) -> list[list[bytes]]:
+    """A span's objects by rounds: the first object and every grant begin one."""
+    rounds: list[list[bytes]] = []
+    for raw in messages:
+        if not rounds or _is_grant(raw):
+            rounds.append([])
+        rounds[-1].append(raw)
+    return rounds
+
+
+def _is_grant(raw: bytes) -> bool:
+    try:
+        return open_envelope(raw, wanted=ContentType.GRANT).content_type is ContentType.GRANT
+    except RemoteMessageError:
+        return False
 
 
 def _roster_of(request: InRoom) -> Roster:
