@@ -125,9 +125,9 @@ class Boxes:
             raise
 
     @property
-    def pids(self) -> list[int]:
+    def pids(self) -> dict[str, int]:
         """The programs' processes."""
-        return [program.process.pid for program in self._programs]
+        return {program.name: program.process.pid for program in self._programs}
 
     def speak(self, pace: Pace) -> None:
         """Say labels at that pace."""

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,6 +36,9 @@ TUN: Final = Path("/dev/net/tun")
 NEAR: Final = "10.77.0.1"
 FAR: Final = "10.77.0.2"
 NEAR_DEVICE, FAR_DEVICE = "near", "far"
+CONGESTION: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+#: What Raspberry Pi OS has.
+WANTED_CONGESTION: Final = "cubic"
 NEXT_STEP: Final = "Run it as root on Linux, with /dev/net/tun and the program `ip` (apt install iproute2)."
 STOP_S: Final = 5.0
 
@@ -114,25 +118,36 @@ def enter_own_network() -> None:
             f"A network namespace cannot be made ({os.strerror(ctypes.get_errno())}).", next_step=NEXT_STEP
         )
     _ip("link", "set", "lo", "up")
+    # A kernel whose own default is another does not let a namespace choose; `congestion_control` tells.
+    with suppress(OSError):
+        CONGESTION.write_text(WANTED_CONGESTION)
+
+
+def congestion_control() -> str:
+    """TCP's congestion control in the present namespace."""
+    try:
+        return CONGESTION.read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def _ip(*words: str) -> None:
+    _run_ip(["ip", *words])
+
+
+def _run_ip(command: list[str]) -> None:
+    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
     try:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, env=_with_sbin())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     except OSError as error:
-        raise ConfigError(f"ip: {error.strerror}.", next_step=NEXT_STEP) from error
+        raise ConfigError(f"{command[0]}: {error.strerror}.", next_step=NEXT_STEP) from error
     if done.returncode != 0:
-        raise ConfigError(f"ip {' '.join(words)}: {done.stderr.strip()}", next_step=NEXT_STEP)
+        raise ConfigError(f"{' '.join(command)}: {done.stderr.strip()}", next_step=NEXT_STEP)
 
 
-def _with_sbin() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-
-
-def open_tun(device: str, own: str, peer: str, rto_min_ms: int | None) -> int:
+def open_tun(device: str, own: str, peer: str) -> int:
     """A TUN device of the present namespace, up, with a route to its peer. Returns its non-blocking descriptor.
 
-    `rto_min_ms` is the least retransmission time-out of TCP on that route; None leaves the kernel's own, 200 ms.
     Raises ConfigError.
     """
     try:
@@ -142,9 +157,13 @@ def open_tun(device: str, own: str, peer: str, rto_min_ms: int | None) -> int:
         raise ConfigError(f"{TUN}: no device can be made ({error.strerror}).", next_step=NEXT_STEP) from error
     _ip("address", "add", f"{own}/32", "dev", device)
     _ip("link", "set", device, "up")
-    least = () if rto_min_ms is None else ("rto_min", f"{rto_min_ms}ms")
-    _ip("route", "add", f"{peer}/32", "dev", device, "src", own, *least)
+    _ip(*_route(device, own, peer, None))
     return tun
+
+
+def _route(device: str, own: str, peer: str, rto_min_ms: int | None) -> list[str]:
+    least = [] if rto_min_ms is None else ["rto_min", f"{rto_min_ms}ms"]
+    return ["route", "replace", f"{peer}/32", "dev", device, "src", own, *least]
 
 
 def round_trip_us(host: str, port: int) -> float:
@@ -160,10 +179,8 @@ def round_trip_us(host: str, port: int) -> float:
 class LossyNetwork:
     """The forwarder as a program, and what runs on its far side. Raises ConfigError when it cannot be set up."""
 
-    def __init__(self, *, seed: int, rto_min_ms: int | None = None) -> None:
+    def __init__(self, *, seed: int) -> None:
         command = [sys.executable, "-m", "tools.bench.packet_loss", "--seed", str(seed)]
-        if rto_min_ms is not None:
-            command += ["--rto-min-ms", str(rto_min_ms)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
         )
@@ -191,6 +208,11 @@ class LossyNetwork:
         except OSError as error:
             raise self._ended() from error
         return self._answer()
+
+    def set_rto_min(self, milliseconds: int | None) -> None:
+        """TCP's least retransmission time-out of connections made from now on; None leaves the kernel's, 200 ms."""
+        _run_ip(["ip", *_route(NEAR_DEVICE, NEAR, FAR, milliseconds)])
+        _run_ip(self.far(["ip", *_route(FAR_DEVICE, FAR, NEAR, milliseconds)]))
 
     def stop(self) -> None:
         """End the forwarder; with it go both devices and, when nothing runs there, the far side."""
@@ -244,12 +266,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.bench.packet_loss", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--rto-min-ms", type=int, help="least retransmission time-out of TCP on both sides")
     options = parser.parse_args(arguments)
     try:
-        near = open_tun(NEAR_DEVICE, NEAR, FAR, options.rto_min_ms)
+        near = open_tun(NEAR_DEVICE, NEAR, FAR)
         enter_own_network()
-        far = open_tun(FAR_DEVICE, FAR, NEAR, options.rto_min_ms)
+        far = open_tun(FAR_DEVICE, FAR, NEAR)
     except ConfigError as error:
         print(f"packet_loss: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from device.config import load_gateway, load_unit
 from device.gateway.documents import LabelDocument
-from device.gateway.store import Store
 from device.gateway.wiring import STORE_FILE
+from device.line.actions import ClosedRound
 from device.messages import topics
 from device.messages.sealing import Opener
 from device.publish.mqtt import MqttLink
@@ -49,6 +49,7 @@ from tools.evaluate.line_parties import (
     sealed_entries,
     try_to_open,
 )
+from tools.verify.sources import open_source
 
 TAKES: Final = Path(__file__).resolve().parents[1] / "takes"
 READER: Final = "reader"
@@ -57,7 +58,6 @@ RECOVERY_S: Final = 10.0
 STRIKE_S: Final = 1.0
 POLL_S: Final = 0.05
 BEGINS_IN_S: Final = 0.2
-ALL_ROUNDS: Final = 1_000_000
 
 
 class Units(Protocol):
@@ -99,6 +99,7 @@ class Trial:
     replayed: Sequence[bytes]
     refused: int
     load_average: float
+    entries_tried: int | None = None
 
 
 class LineRoom:
@@ -144,8 +145,11 @@ class LineRoom:
         self.gateway.check()
         self.units.check()
 
-    def refused(self) -> int:
-        """Messages that the gateway has refused so far, as its page shows it. Raises ProgramError without an answer."""
+    def state(self) -> dict[str, Any]:
+        """What the gateway's page shows of the line: round, live units, refused messages and more.
+
+        Raises ProgramError without an answer.
+        """
         web = load_gateway(self.room.gateway_config).web
         address = f"http://{web.host}:{web.port}/api/state"
         try:
@@ -153,25 +157,22 @@ class LineRoom:
                 state = json.load(answer)
         except OSError as error:
             raise ProgramError(f"{address}: {error}.", next_step=f"The log is {self.gateway.log}.") from error
-        return int(state.get(f"line/{self.room.plan.line}", {}).get("refused", 0))
+        line: dict[str, Any] = state.get(f"line/{self.room.plan.line}", {})
+        return line
 
-    def log(self) -> Counter[bytes]:
-        """How often each signed link stands in the gateway's log. Stops units and gateway first.
+    def refused(self) -> int:
+        """Messages that the gateway has refused so far. Raises ProgramError without an answer."""
+        return int(self.state().get("refused", 0))
 
-        Raises StorageError, and ProgramError when the log is empty.
-        """
-        self.units.stop()
-        time.sleep(2 * self.room.plan.limits.round_period_ms / 1_000)
-        self.gateway.stop()
-        store = Store(load_gateway(self.room.gateway_config).state / STORE_FILE)
-        try:
-            rounds = store.rounds(self.room.plan.line, limit=ALL_ROUNDS)
-        finally:
-            store.close()
-        log = Counter(link for closed in rounds for link in closed.links)
-        if not log:
+    def rounds(self) -> list[ClosedRound]:
+        """The gateway's log as far as its store holds it, two rounds from now. Raises ProgramError when it is empty."""
+        limits = self.room.plan.limits
+        time.sleep(2 * limits.round_period_ms / 1_000)
+        with open_source(load_gateway(self.room.gateway_config).state / STORE_FILE, limits) as source:
+            rounds = [part for _, part in source.parts() if isinstance(part, ClosedRound)]
+        if not rounds:
             raise ProgramError("The gateway's log is empty.", next_step="What it refused cannot be told from it.")
-        return log
+        return rounds
 
     def close(self) -> None:
         """Stop everything that still runs."""
@@ -237,8 +238,12 @@ def trial_of(
     *,
     recovery_s: float = RECOVERY_S,
     entries_tried: int | None = None,
+    when_said: Callable[[], None] = lambda: None,
 ) -> Trial:
-    """Run one rate. `entries_tried`: opening is tried on so many sealed labels, drawn by chance; None: on all."""
+    """Run one rate. `entries_tried`: opening is tried on so many sealed labels, drawn by chance; None: on all.
+
+    `when_said` is called when the last label was made, before what is under way may still arrive.
+    """
     outsider, units = line.outsider, line.units
     before, refused_before = (len(outsider.forged), len(outsider.replayed)), line.refused()
     outsider.heard = []
@@ -254,6 +259,7 @@ def trial_of(
     _let_run(line, pace.ends + POLL_S, stop)
     until(line, units.have_said_all, recovery_s, stop)
     load = os.getloadavg()[0]
+    when_said()
     said = units.take()
     until(line, lambda: said.sent.keys() <= line.tally.labels.keys(), recovery_s, stop)
     later = units.take()
@@ -271,7 +277,13 @@ def trial_of(
         replayed=outsider.replayed[before[1] :],
         refused=line.refused() - refused_before,
         load_average=round(load, 2),
+        entries_tried=entries_tried,
     )
+
+
+def links_of(rounds: Iterable[ClosedRound]) -> Counter[bytes]:
+    """How often each signed link stands in these rounds."""
+    return Counter(link for closed in rounds for link in closed.links)
 
 
 def _attempts(
