@@ -18,7 +18,7 @@ from device.line.verify import OpenRound, step_2_grant
 from device.messages.grant import Grant
 from device.messages.link import Link
 from tools.soak.report import Check, Figure, at_most, count
-from tools.soak.room import Life, Number, SoakRoom
+from tools.soak.room import NORMAL_BACKLOG, Life, Number, SoakRoom
 
 ALL: Final = 10_000_000
 #: Beyond the seconds that may pass until a label is on the disk: the label of the moment, and one of a slow tick.
@@ -133,13 +133,14 @@ def check_losses(room: SoakRoom, record: Record) -> tuple[list[Check], list[Figu
         numbers = stored.get(life.unit, {}).get(life.session, [])
         missing = max(life.made - len(numbers), 0)
         made += max(life.made, len(numbers))
-        if life.killed:
-            lost[life.undisturbed].append(missing)
-        else:
+        if not life.killed:
             unkilled += missing
+        elif life.session:
+            lost[life.undisturbed].append(missing)
     both = lost[True] + lost[False]
     checks = [
         at_most("labels lost with one kill -9, largest", max(both, default=0), bound, "labels"),
+        at_most("the same in normal work", max(lost[True], default=0), NORMAL_BACKLOG, "labels"),
         count("labels of units that were not killed, lost", unkilled),
     ]
     figures = [
@@ -156,7 +157,7 @@ def _losses(when: str, lost: Sequence[int]) -> list[Figure]:
     if not lost:
         return []
     return [
-        Figure(name=f"kills {when}", value=len(lost), unit="kills"),
+        Figure(name=f"kills of units that had a session, {when}", value=len(lost), unit="kills"),
         Figure(name=f"lost with a kill {when}, mean", value=sum(lost) / len(lost), unit="labels"),
         Figure(name=f"lost with a kill {when}, largest", value=max(lost), unit="labels"),
     ]
