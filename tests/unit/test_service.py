@@ -15,7 +15,9 @@ from device.config import LineLimits
 from device.inference.decision import Decision
 from device.line.unit import LineUnit, UnitState
 from device.messages import topics
+from device.messages.envelope import ContentType, open_envelope
 from device.messages.label import SenseState
+from device.messages.link import decode_link
 from device.publish.ports import Event, LastWill
 from device.publish.spill import Spill, place_digest
 from device.system.storage import DISK, Disk
@@ -31,6 +33,7 @@ from tools.vectors import room
 UNIT = "desk-1"
 STATUS = topics.unit_status(room.ROOM, room.LINE, UNIT)
 LABELS = topics.labels(room.ROOM, room.LINE, UNIT)
+LINK = topics.link(room.ROOM, room.LINE, UNIT)
 
 
 class ScriptedSenses:
@@ -328,3 +331,26 @@ def test_a_stop_gives_the_gateway_a_moment_and_writes_what_no_grant_covers(tmp_p
     unit.start(session=4)
     assert unit.outbox.newest == (None if gateway else made)
     assert disk.calls.count("fsync") == (0 if gateway else 1)
+
+
+def test_an_old_copy_of_the_spill_brings_nothing_twice_and_accuses_nobody(tmp_path: Path) -> None:
+    unit = Unit(tmp_path)
+    unit.run(2.0)
+    unit.run(20.0, gateway=False)
+    copy = (tmp_path / "outbox.spill").read_bytes()
+    unit.run(10.0)
+    assert (tmp_path / "outbox.spill").read_bytes() == b""
+    unit.link.die()
+    (tmp_path / "outbox.spill").write_bytes(copy)
+    unit.start(session=4)
+    assert len(unit.outbox) > 20
+    before = [number for number in stored(unit) if number[0] == 3]
+    links_before = len(unit.room.broker.published)
+    unit.run(10.0)
+    assert [number for number in stored(unit) if number[0] == 3] == before
+    sent = [payload for topic, payload in unit.room.broker.published[links_before:] if topic == LINK]
+    entries = [entry for raw in sent for entry in decode_link(open_envelope(raw, wanted=ContentType.LINK)).entries]
+    assert {entry.session for entry in entries} == {4}
+    assert (tmp_path / "outbox.spill").read_bytes() == b""
+    alerts = [json.loads(raw) for topic, raw in unit.room.broker.published if topic == topics.alerts(room.ROOM)]
+    assert [alert for alert in alerts if alert["severity"] == "refused"] == []
