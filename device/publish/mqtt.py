@@ -204,7 +204,7 @@ class MqttLink:
             return
         self._client = client
         try:
-            if (connection := client.socket()) is not None:
+            if isinstance(connection := client.socket(), socket.socket):
                 # A link must not wait for the acknowledgement of the message before it (Nagle): it is our turn now.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:

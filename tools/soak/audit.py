@@ -107,6 +107,16 @@ def check_record(room: SoakRoom, record: Record) -> list[Check]:
     ]
 
 
+def check_delivered(delivered: bool, seconds: float) -> Check:
+    """Whether, with everything running again, all that waited came through in so many seconds."""
+    return Check(
+        name="everything that waited was delivered in the end, and every disk emptied",
+        found="yes" if delivered else "no",
+        wanted=f"within {seconds:.0f} s",
+        passed=delivered,
+    )
+
+
 def _check_heard(room: SoakRoom, links: Sequence[Link]) -> Check:
     """Whether the listener on the wire listened: else what it did not see would prove nothing."""
     heard = {(link.unit, link.session, link.round) for link in room.heard.links}

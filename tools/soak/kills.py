@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from device.config import LineLimits
-from tools.soak.audit import check_losses, check_record, read_record, spilled_labels
-from tools.soak.report import Check, Figure, Report, count
+from tools.soak.audit import check_delivered, check_losses, check_record, read_record, spilled_labels
+from tools.soak.report import Figure, Report, count
 from tools.soak.room import Life, SoakRoom
 
 POLL_S: Final = 0.02
@@ -132,12 +132,7 @@ def _report(plan: KillPlan, room: SoakRoom, seconds: float, delivered: bool, out
         seconds=seconds,
         checks=[
             count("kills", len(killed), wanted=plan.kills),
-            Check(
-                name="everything that waited was delivered in the end, and every disk emptied",
-                found="yes" if delivered else "no",
-                wanted=f"within {DELIVERY_S:.0f} s",
-                passed=delivered,
-            ),
+            check_delivered(delivered, DELIVERY_S),
             *check_record(room, record),
             *checks,
         ],

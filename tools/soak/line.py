@@ -21,7 +21,7 @@ import numpy as np
 from device.config import LineLimits
 from device.gateway.documents import LabelDocument
 from device.line.verify import OpenRound
-from tools.soak.audit import Record, check_losses, check_record, read_record
+from tools.soak.audit import Record, check_delivered, check_losses, check_record, read_record
 from tools.soak.report import Check, Figure, Report, at_most, count
 from tools.soak.room import SoakRoom
 
@@ -150,7 +150,7 @@ def run_line(plan: LinePlan, tell: Callable[[float], object]) -> Report:
             seed=plan.seed,
             seconds=seconds,
             checks=[
-                count("everything that waited was delivered in the end (0: yes)", int(not delivered)),
+                check_delivered(delivered, DELIVERY_S),
                 *_check_pauses(record, line.turns, limits, room.room.broker_address.reconnect_max_s),
                 *_check_delays(record, line.turns, limits),
                 *check_record(room, record),
