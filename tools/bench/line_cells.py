@@ -18,14 +18,16 @@ from tqdm import tqdm
 
 from device.config import LineLimits
 from tools.bench.line_boxes import Boxes
-from tools.bench.packet_loss import NEAR, LossyNetwork, round_trip_us
+from tools.bench.packet_loss import NEAR, Counted, LossyNetwork, round_trip_us
 from tools.demo.programs import ProgramError
 from tools.evaluate.line_parties import Answer
 from tools.evaluate.line_rates import RateRow, row_of
-from tools.evaluate.line_room import LineRoom, links_of, room_plan, trial_of, until
+from tools.evaluate.line_room import LineRoom, Trial, links_of, room_plan, trial_of, until
 
 START_S: Final = 60.0
-#: After a cell's last label, so long may it take until all are verified; packets are lost all the while.
+#: After a cell's last label packets are lost for so long, or until all labels are verified; then the network recovers,
+#: and so long may it take until they are.
+STILL_LOSSY_S: Final = 10.0
 RECOVERY_S: Final = 30.0
 #: Sealed labels of a cell, drawn by chance, on which everybody's keys are tried.
 ENTRIES_TRIED: Final = 40
@@ -65,12 +67,18 @@ class MachineLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cell showed. `no_figure` says why its delays are not the line's; empty when they are."""
+    """What one cell showed.
+
+    `packets` are those of the time in which packets were dropped; `recovered_s` is when the last label was verified, in
+    seconds after the last was made, None when one was lost. `no_figure` says why its delays are not the line's; empty
+    when they are.
+    """
 
     cell: Cell
     line: RateRow
-    packets_per_s: float
-    packets_dropped: float | None
+    packets: int
+    packets_dropped: int
+    recovered_s: float | None
     rounds_per_s: float
     signed_in_round: float
     machine: MachineLoad
@@ -183,6 +191,12 @@ class LossRoom:
         line, everybody = self.line, len(self.line.room.units)
         until(line, lambda: len(line.state().get("live", ())) == everybody, START_S, self._stop)
         ends: list[tuple[float, int, MachineLoad]] = []
+        counted: list[Counted] = []
+
+        def mend() -> float:
+            counted.append(self.network.set_loss(0.0))
+            return RECOVERY_S
+
         spent = _Spent(self._pids())
         first, began = self._round(), time.monotonic()
         self.network.set_loss(cell.loss_percent / 100)
@@ -193,26 +207,28 @@ class LossRoom:
                 self._settings.seconds,
                 self._stop,
                 bar,
-                recovery_s=RECOVERY_S,
+                recovery_s=STILL_LOSSY_S,
                 entries_tried=ENTRIES_TRIED,
                 when_said=lambda: ends.append((time.monotonic(), self._round(), spent.load())),
+                mend=mend,
             )
         finally:
-            counted = self.network.set_loss(0.0)
-        lasted = time.monotonic() - began
+            mend()
         (ended, last, load), log = ends[0], line.rounds()
-        rounds_per_s = (last - first) / (ended - began)
+        period_s = self._settings.round_period_ms / 1_000
         links = sum(len(closed.links) for closed in log if first <= closed.round < last)
         row = row_of(trial, links_of(log))
         return CellRow(
             cell=cell,
             line=row,
-            packets_per_s=round(sum(counted.seen) / lasted, 1),
-            packets_dropped=counted.share and round(counted.share, 5),
-            rounds_per_s=round(rounds_per_s, 3),
+            packets=sum(counted[0].seen),
+            packets_dropped=sum(counted[0].dropped),
+            recovered_s=_recovered_s(trial),
+            rounds_per_s=round((last - first) / (ended - began), 3),
             signed_in_round=round(links / (everybody * max(last - first, 1)), 4),
             machine=load,
-            no_figure=_why_no_figure(row, rounds_per_s * self._settings.round_period_ms / 1_000, load),
+            # One round more or less is where the span begins.
+            no_figure=_why_no_figure(row, (last - first + 1) * period_s / (ended - began), load),
         )
 
     def close(self) -> None:
@@ -233,6 +249,13 @@ class LossRoom:
             "gateway": gateway,
             **self.boxes.pids,
         }
+
+
+def _recovered_s(trial: Trial) -> float | None:
+    if not trial.sent or len(trial.verified) < len(trial.sent):
+        return None
+    last_made = max(sent.made_ms for sent in trial.sent.values())
+    return max(document.accepted_ms - last_made for document in trial.verified.values()) / 1_000
 
 
 def _why_no_figure(row: RateRow, rounds: float, load: MachineLoad) -> list[str]:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from device.errors import ConfigError, MoodlineError
 from provisioning.mosquitto import find_mosquitto
-from tools.bench.line_cells import Cell, CellRow, LossRoom, Settings, WireCost
+from tools.bench.line_cells import RECOVERY_S, STILL_LOSSY_S, Cell, CellRow, LossRoom, Settings, WireCost
 from tools.bench.line_page import write_page
 from tools.bench.packet_loss import congestion_control, enter_own_network
-from tools.evaluate.line_rates import ABOUT, answers_of_takes
+from tools.evaluate.line_parties import Answer
+from tools.evaluate.line_rates import ABOUT, answers_of_predictions, answers_of_takes
 from tools.evaluate.line_room import StoppedError
 
 OUT: Final = Path("docs/line-figures")
@@ -81,7 +82,9 @@ def about() -> dict[str, str]:
     """What each figure means."""
     return {
         **{name: text for name, text in ABOUT.items() if name not in ("conditions", "lost")},
-        "lost": "sent and not verified 30 s after the last label, with packets being lost all the while",
+        "lost": f"sent and not verified after recovery: packets are lost for {STILL_LOSSY_S:g} s more after the last"
+        f" label, or until all are verified; then none is lost for at most {RECOVERY_S:g} s",
+        "recovered_s": "when the last label was verified, in seconds after the last was made; null: one was lost",
         "loss_percent": "IP packets dropped, each by chance, on the way to the broker and on the way back",
         "rto_min_ms": "TCP's least retransmission time-out on both sides; null: the kernel's own, 200 ms",
         "signed_in_round": "accepted links over units times rounds",
@@ -143,10 +146,12 @@ def write(folder: Path, results: Results) -> None:
     write_page(folder, results.rows, results.settings, results.command, results.machine, results.wire)
 
 
-def measure(results: Results, wanted: Sequence[Cell], folder: Path, stop: threading.Event) -> None:
+def measure(
+    results: Results, wanted: Sequence[Cell], folder: Path, said: Callable[[], list[Answer]], stop: threading.Event
+) -> None:
     """Measure the cells that are wanted and not there; each is kept at once. Raises MoodlineError, StoppedError."""
     due = [cell for cell in wanted if not results.good(cell)]
-    answers = answers_of_takes() if due else []
+    answers = said() if due else []
     with tqdm(total=round(len(due) * results.settings.seconds), unit="s", disable=None) as bar:
         for rto_min_ms in dict.fromkeys(cell.rto_min_ms for cell in due):
             with tempfile.TemporaryDirectory() as room_folder, ExitStack() as stack:
@@ -205,6 +210,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--round-ms", type=int, default=500, help="round period (default: %(default)s)")
     parser.add_argument("--programs", type=int, help="programs that hold the units (default: one a core)")
     parser.add_argument("--each-verifies", action="store_true", help="no unit shares its verification with another")
+    parser.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FILE",
+        help="released predictions (npz) whose first row is said; default: the bundle's answers on the demo takes",
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
     return parser
 
@@ -222,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         programs=options.programs or len(os.sched_getaffinity(0)),
         each_verifies=options.each_verifies,
         round_period_ms=options.round_ms,
-        answers=TAKES_SOURCE,
+        answers=options.answers.name if options.answers else TAKES_SOURCE,
     )
     command = " ".join(["python -m tools.bench.line_loss", *(arguments if arguments is not None else sys.argv[1:])])
     wanted = cells(options.rates, options.loss, options.rto_min_ms or None)
@@ -233,7 +244,10 @@ def main(arguments: list[str] | None = None) -> int:
         enter_own_network()
         fresh = Results(command=command, machine=machine(), settings=settings, about=about())
         results = fresh if options.again else load_results(options.out, fresh)
-        measure(results, wanted, options.out, stop)
+        file = options.answers
+        measure(
+            results, wanted, options.out, lambda: answers_of_predictions(file) if file else answers_of_takes(), stop
+        )
     except StoppedError:
         print("Stopped; what was measured is kept, and the next run goes on from there.", file=sys.stderr)
         return 130

@@ -10,7 +10,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.bench.line_cells import CellRow, Settings, WireCost
+from tools.bench.line_cells import RECOVERY_S, STILL_LOSSY_S, CellRow, Settings, WireCost
 from tools.evaluate.figures import DASHES, OKABE_ITO, svg
 
 PLOT: Final = "line.svg"
@@ -127,6 +127,7 @@ _COLUMNS: Final = (
     "transit p95",
     "in 340 ms at p95",
     "lost",
+    "recovered (s)",
     "recognition kept",
     "leaked",
     "signed in round",
@@ -147,6 +148,7 @@ def _table(rows: Sequence[CellRow]) -> str:
             *(_ms(value) for value in (delay.p50, delay.p95, delay.p99, line.transit_ms.p95)),
             within,
             f"{line.lost} of {line.sent}",
+            "" if row.recovered_s is None else f"{row.recovered_s:.1f}",
             kept,
             f"{line.readable + line.forged_accepted} of {line.attempts}",
             f"{100 * row.signed_in_round:.3g} %",
@@ -183,7 +185,9 @@ def _reading(settings: Settings, wire: WireCost | None, attempts: int, won: int)
         " clock. Up to one label a round it is made when the grant comes, as a box does; faster ones wait for the next"
         f" link, up to a whole round of {settings.round_period_ms} ms, whatever the network does.",
         "**Transit** is from the link that first carried the label to its acceptance.",
-        "**Lost**: not verified 30 s after the cell's last label, while packets are still being lost.",
+        "**Lost**: not verified after recovery. Packets are lost for"
+        f" {STILL_LOSSY_S:g} s more after the cell's last label, or until all are verified; then the network recovers,"
+        f" and {RECOVERY_S:g} s are given. **Recovered**: when the last label was verified, after the last was made.",
         "**Leaked**: labels opened, and forged or replayed links accepted, over all attempts without the gateway's key;"
         " opening is tried with all keys of all units on labels drawn by chance. Over all cells"
         f" {won} of {attempts} succeeded.",

@@ -239,10 +239,12 @@ def trial_of(
     recovery_s: float = RECOVERY_S,
     entries_tried: int | None = None,
     when_said: Callable[[], None] = lambda: None,
+    mend: Callable[[], float] | None = None,
 ) -> Trial:
     """Run one rate. `entries_tried`: opening is tried on so many sealed labels, drawn by chance; None: on all.
 
-    `when_said` is called when the last label was made, before what is under way may still arrive.
+    `when_said` is called when the last label was made, before what is under way may still arrive; `mend` when something
+    is still under way after `recovery_s`: it returns for how many seconds more that may arrive.
     """
     outsider, units = line.outsider, line.units
     before, refused_before = (len(outsider.forged), len(outsider.replayed)), line.refused()
@@ -261,7 +263,12 @@ def trial_of(
     load = os.getloadavg()[0]
     when_said()
     said = units.take()
-    until(line, lambda: said.sent.keys() <= line.tally.labels.keys(), recovery_s, stop)
+
+    def all_verified() -> bool:
+        return said.sent.keys() <= line.tally.labels.keys()
+
+    if not until(line, all_verified, recovery_s, stop) and mend is not None:
+        until(line, all_verified, mend(), stop)
     later = units.take()
     heard = {unit: [*said.heard[unit], *links] for unit, links in later.heard.items()}
     opened, control = _attempts(line, heard, entries_tried)
