@@ -1,8 +1,12 @@
-"""`python -m tools.vectors`: rebuild tests/vectors/line and tests/vectors/hybrid. Run twice, it changes nothing."""
+"""`python -m tools.vectors`: rebuild tests/vectors/line, its logs and sequences, and tests/vectors/hybrid.
+
+Run twice, it changes nothing.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +14,13 @@ from device.errors import VERDICTS
 from device.messages.roster import sign_roster
 from tools.vectors import hybrid, room
 from tools.vectors.cases import LIMITS, Case, SealedEntries, all_cases
+from tools.vectors.logs import log_cases, log_json
 from tools.vectors.replay import verdict_of
+from tools.vectors.sequences import limits_json, sequence_cases, sequence_json
 
 FOLDER: Final = Path("tests/vectors/line")
+LOGS: Final = FOLDER / "logs"
+SEQUENCES: Final = FOLDER / "sequences"
 UNITS: Final = 4
 
 
@@ -49,26 +57,39 @@ def write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Rebuild every vector and check each by the verification that ships."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    recorded_path = FOLDER / "sealed.json"
-    sealed = SealedEntries(json.loads(recorded_path.read_text()) if recorded_path.exists() else {})
-    cases = all_cases(sealed)
-    kept = {recorded_path, FOLDER / "room.json"}
-    write(FOLDER / "room.json", room_json())
+def write_all(folder: Path, files: Mapping[str, object]) -> None:
+    """Write these files (by name, without `.json`), and remove every other one of the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write(folder / f"{name}.json", content)
+    for stray in folder.glob("*.json"):
+        if stray.stem not in files:
+            stray.unlink()
+    print(f"{len(files)} files in {folder}")
+
+
+def checked(cases: Iterable[Case]) -> dict[str, object]:
+    """The files of single messages, each checked by the verification that ships."""
+    files: dict[str, object] = {}
     for case in cases:
         roster = room.roster(UNITS, revoked=frozenset(case.extra.get("revoked", ())))
         found = verdict_of(case, roster, room.opener())
-
         assert found == case.verdict, f"{case.name}: {found} instead of {case.verdict}"
-        path = FOLDER / f"{case.name}.json"
-        kept.add(path)
-        write(path, case_json(case))
-    write(recorded_path, sealed.recorded)
-    for stray in set(FOLDER.glob("*.json")) - kept:
-        stray.unlink()
-    print(f"{len(cases)} vectors in {FOLDER}")
+        assert case.name not in files, case.name
+        files[case.name] = case_json(case)
+    return files
+
+
+def main() -> None:
+    """Rebuild every vector and check each by the code that ships."""
+    recorded = FOLDER / "sealed.json"
+    sealed = SealedEntries(json.loads(recorded.read_text()) if recorded.exists() else {})
+    messages = checked(all_cases(sealed))
+    logs = {case.name: log_json(case) for case in log_cases(sealed)}
+    sequences = {case.name: sequence_json(case) for case in sequence_cases(sealed)}
+    write_all(FOLDER, {**messages, "room": room_json(), "sealed": sealed.recorded})
+    write_all(LOGS, logs)
+    write_all(SEQUENCES, {**sequences, "limits": limits_json()})
     hybrid.rebuild(room_json(), case_json, write)
 
 

@@ -14,9 +14,9 @@ from device.errors import Verdict
 from device.line.verify import OpenRound, SignedGrant, SignedLink
 from device.messages.envelope import digest
 from device.messages.grant import NO_PREVIOUS, Accepted, Grant, sign_grant
-from device.messages.label import Label, LabelState
+from device.messages.label import LABEL_BYTES, Label, LabelState, encode_label
 from device.messages.link import Entry, Link, LinkFlag, sign_link
-from device.messages.sealing import Place, Sealer
+from device.messages.sealing import SUITES, X25519, Place, Sealer
 from models.labels import AbstainReason, Emotion
 from tools.vectors import room
 from tools.vectors.hostile import malleate, nested, parts, protected_of, reassemble, sign_bytes
@@ -61,6 +61,14 @@ class SealedEntries:
             place = Place(room.ROOM, room.LINE, unit, session, sequence)
             self.recorded[name] = self._sealer.seal(label or given(), place).hex()
         return bytes.fromhex(self.recorded[name])
+
+    def plaintext(self, name: str, unit: str, session: int, sequence: int, plaintext: bytes) -> Entry:
+        """Something that need not be a label, properly sealed (suite 1) for that place; recorded under a name."""
+        if name not in self.recorded:
+            place = Place(room.ROOM, room.LINE, unit, session, sequence)
+            public = room.opening_key().public_key()
+            self.recorded[name] = SUITES[X25519].encrypt(plaintext, public, place.info).hex()
+        return Entry(session, sequence, bytes.fromhex(self.recorded[name]))
 
 
 def given() -> Label:
@@ -141,6 +149,7 @@ def all_cases(sealed: SealedEntries) -> list[Case]:
         _forged,
         _off_the_chain,
         _bad_entries,
+        _bad_labels,
         _grants,
         _proofs,
     )
@@ -396,6 +405,32 @@ def _bad_entries(play: Round) -> Iterator[Case]:
     yield with_entries(
         "entry_of_random_bytes", "The right size, nothing inside.", Verdict.NOT_OPENABLE, Entry(5, 21, b"\x55" * 112)
     )
+
+
+def _bad_labels(play: Round) -> Iterator[Case]:
+    """Properly sealed by the unit, for the right place and the right gateway; but what is inside is no label."""
+    proper = encode_label(given())
+    fields = cbor2.loads(proper[1 : 1 + proper[0]])
+
+    def padded(body: bytes) -> bytes:
+        return bytes([len(body)]) + body.ljust(LABEL_BYTES - 1, b"\x00")
+
+    def changed(**fields_by_key: object) -> bytes:
+        numbers = {int(key.removeprefix("key_")): value for key, value in fields_by_key.items()}
+        return padded(cbor2.dumps({**fields, **numbers}, canonical=True))
+
+    for name, about, plaintext in (
+        ("label_of_garbage", "64 bytes that are no label.", b"\xff" * LABEL_BYTES),
+        ("label_of_another_schema", "Schema 2.", changed(key_1=2)),
+        ("label_with_emotion_while_muted", "A muted desk names an emotion.", changed(key_4=2, key_6=0)),
+        ("label_with_unknown_emotion", "An emotion that the vocabulary does not have.", changed(key_5=23)),
+        ("label_field_missing", "No bundle.", padded(cbor2.dumps({k: v for k, v in fields.items() if k != 12}))),
+        ("label_padding_not_zeros", "A byte hides in the padding.", proper[:-1] + b"\x01"),
+        ("label_longer_than_its_place", "It claims 200 bytes of 63.", bytes([200]) + proper[1:]),
+    ):
+        assert len(plaintext) == LABEL_BYTES
+        entry = play.sealed.plaintext(f"desk-2/5/21 {name}", "desk-2", 5, 21, plaintext)
+        yield _case(play, name, about, play.signed(replace(play.good, entries=(entry,))), Verdict.BAD_LABEL)
 
 
 def _grants(play: Round) -> Iterator[Case]:
