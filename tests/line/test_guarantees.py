@@ -29,7 +29,7 @@ from tools.vectors import room
 
 LIMITS = LineLimits()
 #: Seeds that CI plays; `make simulate` plays thousands. Each once showed a defect, or has what the others lack.
-SEEDS = (4, 7, 11, 32, 41, 57, 59)
+SEEDS = (0, 5, 11, 32, 45, 59, 67, 75)
 
 
 def codes(alerts: list[Alert]) -> set[str]:
@@ -150,7 +150,9 @@ def test_g4_confidentiality_links_look_alike_whatever_a_desk_says() -> None:
 @pytest.mark.parametrize("seed", [4, 57])
 def test_g4_confidentiality_with_all_desks_muted_the_network_sees_the_same(seed: int) -> None:
     plan = draw_plan(seed, units=(2, 5), seconds=12.0)
-    spoken, muted = seeds.play(plan), seeds.play(plan, labels=1)
+    spoken, muted = seeds.furnish(plan), seeds.furnish(plan, labels=1)
+    for line in (spoken, muted):
+        seeds.live(line, plan)
     states = [{news.label.state for news in line.delivered} for line in (spoken, muted)]
     assert LabelState.GIVEN in states[0]
     assert states[1] == {LabelState.MUTED}

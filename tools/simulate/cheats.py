@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from device.clock import TimeSource
 from device.errors import Verdict
 from device.line.actions import ClosedRound
 from device.messages import topics
-from device.messages.envelope import ContentType, open_envelope
+from device.messages.envelope import ContentType, KeySigner, open_envelope
 from device.messages.grant import Accepted, Grant, decode_grant, sign_grant
-from device.messages.label import Label
+from device.messages.label import Label, LabelState
 from device.messages.link import Entry, Link, decode_link, sign_link
 from device.messages.sealing import Place, Sealer
 from tools.attacks import forge_link
@@ -67,9 +68,9 @@ def restore_backup(line: SimulatedLine, name: str) -> None:
     line.kill_unit(name)
     unit.session = max(unit.session - 1 - line.random.randrange(3), 0)
     unit.spilled = []
-    if accepted is not None and accepted.session > unit.session:
-        line.checks.due.add(name)
     line.start_unit(name)
+    if unit.machine is not None and accepted is not None and accepted.session >= unit.session:
+        line.checks.due.add(name)
 
 
 # --- thieves of a unit's key -----------------------------------------------------------------------------------------
@@ -126,6 +127,19 @@ def _flip_signature(line: SimulatedLine, captured: bytes) -> bytes:
     return captured[:place] + bytes([captured[place] ^ 1 << line.random.randrange(8)]) + captured[place + 1 :]
 
 
+def _forge_at_head(line: SimulatedLine, captured: bytes) -> bytes:
+    """All is as it should be but the key: a label of his own, sealed for the gateway, at the head of the open round."""
+    link = link_of(captured)
+    seen = line.units[link.unit].session if link.unit in line.units else link.session
+    place = Place(link.room, link.line, link.unit, seen, 1_000_000)
+    sealer = Sealer(line.roster.gateway.opening_key, line.roster.suite)
+    label = Label(window_end_ms=0, time_source=TimeSource.UNSET, state=LabelState.OPTED_OUT)
+    entry = Entry(place.session, place.sequence, sealer.seal(label, place))
+    if line.gateway is not None:
+        link = replace(link, session=seen, entries=(entry,), round=line.gateway.round, prev=line.gateway.head)
+    return sign_link(link, KeySigner(link.unit, room.signer("forger").private_key))
+
+
 def _as(name: str) -> Callable[[SimulatedLine, bytes], bytes]:
     return lambda line, captured: sign_link(replace(link_of(captured), unit=name), room.signer(name))
 
@@ -135,6 +149,7 @@ STRANGERS: Final[dict[str, tuple[Callable[[SimulatedLine, bytes], bytes], Verdic
     "garbage": (lambda line, captured: b"\x00" + line.random.randbytes(200), Verdict.NOT_DECODABLE),
     "oversized": (lambda line, captured: captured + bytes(line.limits.message_bytes), Verdict.TOO_LARGE),
     "forged": (lambda line, captured: forge_link(captured), Verdict.BAD_SIGNATURE),
+    "forged at the head": (_forge_at_head, Verdict.BAD_SIGNATURE),
     "altered": (_flip_signature, Verdict.BAD_SIGNATURE),
     "stranger": (_as("stranger"), Verdict.UNKNOWN_SIGNER),
     "other line": (_as(room.OTHER_UNIT), Verdict.SIGNER_OF_ANOTHER_LINE),
@@ -143,7 +158,7 @@ STRANGERS: Final[dict[str, tuple[Callable[[SimulatedLine, bytes], bytes], Verdic
 
 def attack(line: SimulatedLine, how: str) -> None:
     """A stranger on the network sends something of his own making."""
-    captured = [payload for topic, payload in line.wire if topic != GRANT_TOPIC]
+    captured = [raw for unit in line.units.values() for raw in unit.published]
     if captured:
         make, verdict = STRANGERS[how]
         line.checks.explained.add(verdict)
@@ -177,7 +192,11 @@ def take_back(line: SimulatedLine) -> None:
     """The gateway opens the next round and acknowledges less than before."""
     assert line.stored_grant is not None
     grant = grant_of(line.stored_grant)
-    unit = line.random.choice(sorted(grant.accepted))
+    units = [unit for unit, accepted in sorted(grant.accepted.items()) if accepted.covers(1, 1)]
+    if not units:
+        rewrite_grant(line)
+        return
+    unit = line.random.choice(units)
     less = {**grant.accepted, unit: Accepted(grant.accepted[unit].session, 1, 0)}
     line.kill_gateway()
     _publish_as_gateway(line, replace(grant, round=grant.round + 1, accepted=less))

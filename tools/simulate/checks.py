@@ -29,6 +29,8 @@ SETTLING_ROUNDS: Final = 3
 #: Boxes' clocks run at different rates; what they measure may differ by so much.
 _RATE_SLACK: Final = 1.06
 _NEVER_HONEST: Final = {verdict for verdict, row in VERDICTS.items() if not row.honest}
+#: Whose failure it is when the log holds what a step of the verification refuses.
+_GUARANTEE_OF_STEP: Final = {4: "G1", 5: "G1", 9: "G2"}
 BROKER: Final = "broker"
 NEVER: Final = float("inf")
 
@@ -229,7 +231,9 @@ class Checks:
         try:
             view = next(self._follower)
         except RemoteMessageError as error:
-            raise GuaranteeError("G3", f"the log does not verify: {error}") from error
+            raise GuaranteeError(
+                _GUARANTEE_OF_STEP.get(error.step, "G3"), f"the log does not verify: {error}"
+            ) from error
         self.rounds += 1
         for link in view.links.values():
             account = self.accounts[link.body.unit]

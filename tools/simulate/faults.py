@@ -49,7 +49,7 @@ class Kind(StrEnum):
     OLDER_SESSION = "thief signs under an older session"
 
 
-#: Chances against each other.
+#: Chances against each other. A revoked unit is drawn with the room, and always speaks.
 _WEIGHTS: Final[dict[Kind, int]] = {
     Kind.UNIT_RESTARTS: 6,
     Kind.UNIT_OFF: 4,
@@ -64,7 +64,6 @@ _WEIGHTS: Final[dict[Kind, int]] = {
     Kind.OLD_GRANT: 3,
     Kind.CLOCK_STEPS: 3,
     Kind.STRANGER: 3,
-    Kind.REVOKED: 1,
     Kind.COPY_OFF: 1,
     Kind.COPY_ON: 1,
     Kind.BACKUP: 1,
@@ -104,6 +103,7 @@ class Plan:
     lie: str = ""
     look_twice: bool = False
     spill_after_ms: int = 5_000
+    backlog_entries: int = 7_200
 
     def describe(self) -> str:
         """A line for people."""
@@ -120,14 +120,15 @@ def draw_plan(seed: int, *, units: tuple[int, int] = (2, 40), seconds: float = 2
     names = room.unit_names(count)
     revoked = frozenset({names[-1]}) if count > 2 and dice.random() < 0.15 else frozenset()
     honest = [name for name in names if name not in revoked]
-    happenings = [_draw_happening(dice, honest, sorted(revoked), seconds) for _ in range(dice.randrange(13))]
+    happenings = [_draw_happening(dice, honest, seconds) for _ in range(dice.randrange(13))]
+    happenings += [Happening(dice.uniform(0.5, seconds), Kind.REVOKED, name, 0.0) for name in sorted(revoked) * 2]
     return Plan(
         seed=seed,
         units=count,
         seconds=seconds,
         faults=_draw_faults(dice),
         clocks={box: _draw_clock(dice) for box in (GATEWAY, *honest)} | _bad_clock(dice, [GATEWAY, *honest]),
-        happenings=tuple(sorted((item for item in happenings if item is not None), key=lambda item: item.at)),
+        happenings=tuple(sorted(happenings, key=lambda item: item.at)),
         revoked=revoked,
         muted=frozenset(name for name in honest if dice.random() < 0.2),
         away=frozenset(name for name in honest[1:] if dice.random() < 0.1),
@@ -135,6 +136,7 @@ def draw_plan(seed: int, *, units: tuple[int, int] = (2, 40), seconds: float = 2
         lie=dice.choice(sorted(cheats.LIES)),
         look_twice=dice.random() < 0.1,
         spill_after_ms=dice.choice((600, 5_000)),
+        backlog_entries=dice.choice((6, 7_200, 7_200)),
     )
 
 
@@ -161,14 +163,10 @@ def _bad_clock(dice: random.Random, boxes: list[str]) -> dict[str, BoxClock]:
     return {dice.choice(boxes): BoxClock(dice.uniform(0.0, 1e6), 1.0 + dice.choice((-_BAD_CLOCK, _BAD_CLOCK)))}
 
 
-def _draw_happening(dice: random.Random, honest: list[str], revoked: list[str], seconds: float) -> Happening | None:
+def _draw_happening(dice: random.Random, honest: list[str], seconds: float) -> Happening:
     kind = dice.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))[0]
     unit = dice.choice(honest)
     how = ""
-    if kind is Kind.REVOKED:
-        if not revoked:
-            return None
-        unit = revoked[0]
     if kind in (Kind.UNIT_CUT_OFF, Kind.GATEWAY_CUT_OFF):
         how = dice.choice(list(Cut))
     if kind is Kind.BROKER_RESTARTS:

@@ -50,7 +50,7 @@ def furnish(plan: Plan, *, machines: Machines | None = None, verbose: Verbose = 
         plan.seed,
         units=plan.units,
         machines=machines,
-        limits=LineLimits(spill_after_ms=plan.spill_after_ms),
+        limits=LineLimits(spill_after_ms=plan.spill_after_ms, backlog_entries=plan.backlog_entries),
         revoked=plan.revoked,
         own_clock=True,
         labels=labels,
@@ -118,10 +118,10 @@ def lie(line: SimulatedLine, how: str) -> None:
         raise GuaranteeError("G8", f"the gateway did this and no unit noticed: {how}")
 
 
-def look_twice(plan: Plan, line: SimulatedLine) -> int:
+def look_twice(plan: Plan, line: SimulatedLine, machines: Machines | None = None) -> int:
     """G4: with other words on every desk, and with all of them muted, the network sees the same. Returns the rounds of
     the second room. Raises GuaranteeError."""
-    other = furnish(plan, labels=1)
+    other = furnish(plan, machines=machines, labels=1)
     live(other, plan)
     if other.wire_trace != line.wire_trace:
         raise GuaranteeError("G4", "moments or sizes on the network depend on what the desks say")
@@ -145,7 +145,7 @@ def run_seed(
     try:
         live(line, plan)
         if plan.look_twice:
-            more = look_twice(plan, line)
+            more = look_twice(plan, line, machines)
         tamper(line, plan.tampering)
         lie(line, plan.lie)
     except GuaranteeError as error:
