@@ -9,7 +9,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -244,12 +245,49 @@ def read_roster(raw: bytes, authority: bytes, room: str) -> dict[str, Any]:
     return f
 
 
-def is_grant(raw: bytes) -> bool:
-    """Whether an object is a grant by its own account."""
+class Found(Exception):  # noqa: N818
+    """What a log shows: a code, and where."""
+
+    def __init__(self, code: str, round_number: int, place: int | None) -> None:
+        super().__init__(code)
+        self.code, self.round, self.place = code, round_number, place
+
+
+FINDINGS: Final = {
+    "start_missing": "ungranted_round",
+    "round_missing": "ungranted_round",
+    "round_out_of_order": "stale_round",
+    "resealed": "bad_signature",
+    "cut_at_end": "ungranted_round",
+}
+
+
+@contextmanager
+def located(round_number: int, place: int) -> Iterator[None]:
+    """A refusal with its place in a log."""
     try:
-        return take_apart(raw, None).kind == "grant"
+        yield
+    except Refused as refused:
+        raise Found(str(refused), round_number, place) from refused
+
+
+def told_more(found: Found, rest: list[list[bytes]]) -> Found:
+    """What the rest of a log adds; `rest` begins with the round in which it was found."""
+    if found.code == "round_missing" and found.round in [stated(one[0], "round") for one in rest[1:]]:
+        return Found("round_out_of_order", found.round, found.place)
+    if found.code == "bad_signature" and found.place is not None:
+        flat = [*rest[0], *(one[0] for one in rest[1:2]), b""]
+        if stated(flat[found.place + 1], "prev") == hashlib.sha256(flat[found.place]).digest():
+            return Found("resealed", found.round, found.place)
+    return found
+
+
+def stated(raw: bytes, field: str) -> object:
+    """A field of an object of which nothing is verified."""
+    try:
+        return take_apart(raw, None).fields.get(field)
     except Refused:
-        return False
+        return None
 
 
 # --- the steps -----------------------------------------------------------------------------------------------------
@@ -316,20 +354,37 @@ class Line:
         self.objects.append(link.digest)
         self.signed.add(f["unit"])
 
-    def span(self, messages: list[bytes]) -> None:
-        """Rounds of a log."""
-        for place, raw in enumerate(messages):
-            if place and not is_grant(raw):
-                self.take(raw)
-                continue
+    def log(self, rounds: list[dict[str, Any]], newer: str | None) -> None:
+        """Closed rounds from the first on, and a newer grant that somebody holds."""
+        self.objects, self.accepted, wanted = [bytes(32)], {}, 1
+        objects = [list(map(bytes.fromhex, [one["grant"], *one["links"]])) for one in rounds]
+        for index, (first, *links) in enumerate(objects):
+            try:
+                self.start(self.next_grant(first, wanted, started=index > 0))
+                for place, raw in enumerate(links, start=1):
+                    with located(wanted, place):
+                        self.take(raw)
+            except Found as found:
+                raise told_more(found, objects[index:]) from None
+            wanted += 1
+        if newer is not None:
+            self.next_grant(bytes.fromhex(newer), wanted, started=True, closing=True)
+
+    def next_grant(self, raw: bytes, wanted: int, *, started: bool, closing: bool = False) -> Signed:
+        """A grant that continues a log."""
+        with located(wanted, 0):
             grant = self.authentic(raw, "grant")
-            if place:
-                f, wanted = grant.fields, self.grant.fields["round"] + 1
-                need(f["round"] >= wanted, "stale_round")
-                need(f["round"] <= wanted, "ungranted_round")
-                need(f["prev"] == self.objects[-1], "wrong_previous")
-                need(f["accepted"] == self.accepted, "acknowledgement_withdrawn")
-            self.start(grant)
+        f = grant.fields
+        if f["round"] < wanted:
+            raise Found("round_out_of_order", f["round"], 0)
+        if f["round"] > wanted and (closing or not started):
+            raise Found("cut_at_end" if closing else "start_missing", f["round"], 0)
+        if f["round"] > wanted:
+            raise Found("round_missing", wanted, None)
+        with located(wanted, 0):
+            need(f["prev"] == self.objects[-1], "wrong_previous")
+            need(f["accepted"] == self.accepted, "acknowledgement_withdrawn")
+        return grant
 
     def follow(self, link: Signed) -> None:
         """Steps 6 to 9."""
@@ -487,7 +542,7 @@ def exclude_each_other(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 def verify(request: dict[str, Any]) -> dict[str, Any]:
     """Judge messages."""
-    kind, messages = request["kind"], [bytes.fromhex(raw) for raw in request["messages"]]
+    kind, messages = request["kind"], [bytes.fromhex(raw) for raw in request.get("messages", [])]
     good: dict[str, Any] = {"verdict": None, "step": None, "labels": []}
     if kind == "roster":
         read_roster(messages[0], bytes.fromhex(request["authority"]), request["room"])
@@ -495,8 +550,8 @@ def verify(request: dict[str, Any]) -> dict[str, Any]:
     line = Line(request)
     if kind == "proof":
         line.proof(messages)
-    elif kind == "span":
-        line.span(messages)
+    elif kind == "log":
+        line.log(request["rounds"], request["newer_grant"])
     elif kind == "grant":
         line.open(request["chain"])
         line.follow_grant(line.authentic(messages[0], "grant"))
@@ -539,8 +594,12 @@ def answer(command: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     try:
         return 0, COMMANDS[command](request)
     except Refused as refused:
-        code = str(refused)
-        return 1, {"verdict": code, "step": STEP_OF[code]}
+        verdict = str(refused)
+        return 1, {"verdict": verdict, "step": STEP_OF[verdict]}
+    except Found as found:
+        verdict = FINDINGS.get(found.code, found.code)
+        where = {"finding": found.code, "round": found.round, "place": found.place}
+        return 1, {"verdict": verdict, "step": STEP_OF[verdict], **where}
     except (ValueError, KeyError, TypeError) as error:
         return 2, {"error": repr(error)}
 

@@ -45,8 +45,9 @@ ODD: Final[tuple[object, ...]] = (
 
 
 def test_a_second_implementation_passes_the_kit() -> None:
-    rows = run(Door([sys.executable, "-m", "tests.conformance.independent"]))
-    assert [row for row in rows if not row.same] == []
+    rows = run(Door([sys.executable, "-m", "tests.conformance.independent"]), machines=False)
+    assert [row for row in rows if not row.same and not row.left_out] == []
+    assert {row.group for row in rows if row.left_out} == {"play line/sequences"}
 
 
 def test_two_implementations_agree_about_damaged_messages() -> None:
@@ -57,7 +58,7 @@ def test_two_implementations_agree_about_damaged_messages() -> None:
         agreed(vector, damaged(bytes.fromhex(vector.content["messages"][0]), chance))
         for vector in chance.choices(vectors, k=DAMAGED)
     )
-    assert len(verdicts) >= 8, verdicts
+    assert len(verdicts) >= 5, verdicts
 
 
 def test_two_implementations_agree_about_signed_nonsense() -> None:

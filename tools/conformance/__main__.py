@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--requests", action="store_true", help="print the first requests with their answers, as JSON lines, and end"
     )
+    parser.add_argument(
+        "--no-machines", action="store_true", help="leave out `play`, for a verifier or a part of a unit"
+    )
     parser.add_argument("--quiet", action="store_true", help="print only what is not as it should be, and the sum")
     options = parser.parse_args(arguments)
     try:
@@ -50,18 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 asked = {"command": case.question.command, "request": case.question.request}
                 print(json.dumps({"name": case.name, **asked, "exit": case.exit, "answer": case.answer}))
             return EXIT_SAME
-        rows = run(Door(shlex.split(options.implementation)), options.vectors)
+        rows = run(Door(shlex.split(options.implementation)), options.vectors, machines=not options.no_machines)
     except ConfigError as error:
         print(f"conformance: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     print_table(rows, quiet=options.quiet)
-    return EXIT_SAME if all(row.same for row in rows) else EXIT_DIFFERENT
+    return EXIT_SAME if all(row.same or row.left_out for row in rows) else EXIT_DIFFERENT
 
 
-def run(door: Door, folder: Path = VECTORS) -> list[Row]:
+def run(door: Door, folder: Path = VECTORS, *, machines: bool = True) -> list[Row]:
     """Every case through the door. Raises ConfigError when program or vectors cannot be used."""
     vectors = load_all(folder)
-    return [*checks.stored(vectors, door), *checks.unit(vectors, door), *checks.alone(vectors, door)]
+    return [*checks.stored(vectors, door, machines=machines), *checks.unit(vectors, door), *checks.alone(vectors, door)]
 
 
 def load_all(folder: Path = VECTORS) -> list[Vector]:
@@ -71,14 +74,19 @@ def load_all(folder: Path = VECTORS) -> list[Vector]:
 
 def print_table(rows: Sequence[Row], *, quiet: bool) -> None:
     """One line per case, and the sum."""
-    shown = [row for row in rows if not quiet or not row.same]
+    shown = [row for row in rows if not quiet or not (row.same or row.left_out)]
     group_width = max((len(row.group) for row in shown), default=0)
     name_width = max((len(row.name) for row in shown), default=0)
     for row in shown:
-        said = row.wanted if row.same else f"wanted {row.wanted}; found {row.found}"
-        print(f"{_SIGNS[row.same]:7}  {row.group:{group_width}}  {row.name:{name_width}}  {said}")
+        said = row.wanted if row.same else f"wanted {row.wanted}; found {row.found}" if row.wanted else row.found
+        sign = "LEFT OUT" if row.left_out else _SIGNS[row.same]
+        print(f"{sign:8}  {row.group:{group_width}}  {row.name:{name_width}}  {said}")
     counts = Counter(row.same for row in rows)
-    print(f"{counts[True]} as wanted, {counts[False]} different, {counts[None]} not run")
+    left_out = sum(row.left_out for row in rows)
+    print(
+        f"{counts[True]} as wanted, {counts[False]} different, {counts[None] - left_out} not run"
+        + (f", {left_out} left out" if left_out else "")
+    )
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ from device.errors import VERDICTS, Verdict
 from tools.conformance.door import Question, Reply
 
 #: Kinds of vectors that the kit knows how to ask for. A vector of another kind is told as not run.
-KINDS: Final = frozenset({"link", "grant", "proof"})
+KINDS: Final = frozenset({"link", "grant", "proof", "log", "sequence"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `same` is None when the case was not run."""
+    """One line of the table. `same` is None when the case was not run, `left_out` when that was wanted."""
 
     group: str
     name: str
     wanted: str
     found: str
     same: bool | None
+    left_out: bool = False
 
 
 @dataclass(frozen=True)

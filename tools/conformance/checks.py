@@ -22,7 +22,7 @@ from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import sign_roster
 from device.messages.sealing import Place, Sealer
 from models.labels import AbstainReason, Emotion
-from tools.conformance import spans
+from tools.conformance import logs
 from tools.conformance.cases import KINDS, Case, Row, compare, refused, told
 from tools.conformance.door import Door, Question, Reply
 from tools.conformance.readable import dump, label_as_json
@@ -31,9 +31,14 @@ from tools.conformance.vectors import AUTHORITY, Room, Vector
 # --- the vectors as they are ---------------------------------------------------------------------------------------
 
 
-def stored(vectors: Sequence[Vector], door: Door) -> Iterator[Row]:
+def stored(vectors: Sequence[Vector], door: Door, *, machines: bool = True) -> Iterator[Row]:
     """Each vector of the known kinds through `verify`; objects through `dump`; rosters; who may be a unit."""
     cases = stored_cases(vectors)
+    if not machines:
+        for case in cases:
+            if case.question.command == "play":
+                yield Row(case.group, case.name, "", "left out by --no-machines", None, left_out=True)
+        cases = [case for case in cases if case.question.command != "play"]
     for case, reply in zip(cases, door.ask([case.question for case in cases]), strict=True):
         yield compare(case, reply)
     for vector in vectors:
@@ -43,31 +48,58 @@ def stored(vectors: Sequence[Vector], door: Door) -> Iterator[Row]:
 
 def stored_cases(vectors: Sequence[Vector]) -> list[Case]:
     """What `stored` asks, and what it wants to hear."""
-    cases = [_verification(vector) for vector in vectors if vector.kind in KINDS]
+    cases = [
+        _played(vector) if vector.kind == "sequence" else _verification(vector)
+        for vector in vectors
+        if vector.kind in KINDS
+    ]
     for room in _rooms(vectors):
-        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room), *spans.cases(room)]
+        cases += [*_dumps(vectors, room), *_rosters(room), *_enrolments(room), *logs.cases(room)]
     cases += _proofs_of_grants({vector.name: vector for vector in vectors if vector.kind == "grant"})
     return cases
 
 
 def _rooms(vectors: Sequence[Vector]) -> list[Room]:
-    return list({vector.folder: vector.room for vector in vectors}.values())
+    return list({id(vector.room): vector.room for vector in vectors}.values())
 
 
 def _verification(vector: Vector) -> Case:
     content, room = vector.content, vector.room
     roster = room.without(content.get("revoked", []))
+    asked = ("rounds", "newer_grant") if vector.kind == "log" else ("chain", "messages")
     request = {
         **room.in_room(roster),
         "kind": vector.kind,
-        "chain": content["chain"],
-        "messages": content["messages"],
+        **{member: content[member] for member in asked},
         "opening_key": room.content["opening_key"],
     }
-    answer = {"verdict": content["verdict"], "step": content["step"]}
+    told_of = ("verdict", "step", "finding", "round", "place") if vector.kind == "log" else ("verdict", "step")
+    answer = {member: content[member] for member in told_of if member in ("verdict", "step") or not vector.good}
     if vector.good:
         answer["labels"] = _labels(vector.link, room) if vector.kind == "link" else []
     return Case(f"verify {vector.folder}", vector.name, Question("verify", request), 0 if vector.good else 1, answer)
+
+
+def _played(vector: Vector) -> Case:
+    """A machine fed with the events of a sequence. Each step must be answered as the vector has it."""
+    content, room = vector.content, vector.room
+    name = content.get("unit", room.roster.gateway.gateway)
+    start = {member: content[member] for member in ("machine", "session", "stored_grant") if member in content}
+    if "stored_grant" in start:
+        start["wall_ms"] = dump(bytes.fromhex(start["stored_grant"]))["fields"]["gateway_ms"]
+    steps = content["steps"]
+    request = {
+        **room.in_room(),
+        "limits": content["limits"],
+        "start": start,
+        "name": name,
+        "key": room.content["signing_keys"][name],
+        "opening_key": room.content["opening_key"] if content["machine"] == "gateway" else None,
+        "events": [{member: step[member] for member in ("at_ms", "event", "message")} for step in steps],
+    }
+    said = ("code", "alerts", "publishes", "delivers", "gaps")
+    answer = {"steps": [{member: step[member] for member in said} for step in steps]}
+    return Case(f"play {vector.folder}", vector.name, Question("play", request), 0, answer)
 
 
 def _labels(link: Link, room: Room) -> list[dict[str, Any]]:
@@ -257,7 +289,7 @@ def _spoke_before(vector: Vector, link: Link) -> bool:
 
 def _sealed_by_it(vectors: Sequence[Vector], room: Room) -> Iterator[Append]:
     """Links whose labels it seals itself, and chains and starts on which it must not sign."""
-    by_name = {vector.name: vector for vector in vectors if vector.room is room}
+    by_name = {vector.name: vector for vector in vectors if vector.room is room and vector.kind == "link"}
     chain, round_number = by_name["good_link"].content["chain"], by_name["good_link"].link.round
     labels = {"labels": [label_as_json(label) for label in _every_state()]}
 

@@ -22,13 +22,14 @@ from device.config import LineLimits
 from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.line.actions import ClosedRound
 from device.line.evidence import check_proof
-from device.line.log import LogFollower
+from device.line.log import LogError, LogFollower, tell_more
 from device.line.verify import OpenRound, Verifier, follow_grant, follow_link, step_10_open
-from device.messages.envelope import ContentType, KeySigner, digest, open_envelope
+from device.messages.envelope import KeySigner, digest
 from device.messages.grant import NOTHING_ACCEPTED, Accepted
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import Roster, read_roster
 from device.messages.sealing import X25519, Opener, Place, Sealer
+from tools.conformance.play import Event, Machine, Start
 from tools.conformance.readable import dump, label_as_json, label_from_json
 
 GOOD: Final = 0
@@ -50,12 +51,21 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class InRoom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Where a request plays: the signed roster with the authority's key (both hex), room, line and limits."""
+    """Where a request plays: the signed roster with the authority's key (both hex), room and line."""
 
     roster: str
     authority: str
     room: str
     line: str
+
+    def read_roster(self) -> Roster:
+        """The roster. Raises RemoteMessageError when the authority did not sign it."""
+        return read_roster(bytes.fromhex(self.roster), authority_key=bytes.fromhex(self.authority), room=self.room)
+
+
+class Limited(InRoom, kw_only=True):
+    """With the limits of the line."""
+
     limits: Limits
 
     def line_limits(self) -> LineLimits:
@@ -63,15 +73,11 @@ class InRoom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return LineLimits(
             message_bytes=self.limits.message_bytes,
             entries_per_link=self.limits.entries_per_link,
-            units_per_line=10_000,
+            units_per_line=UNITS_PER_LINE,
         )
 
-    def read_roster(self) -> Roster:
-        """The roster. Raises RemoteMessageError when the authority did not sign it."""
-        return read_roster(bytes.fromhex(self.roster), authority_key=bytes.fromhex(self.authority), room=self.room)
 
-
-class UnitState(InRoom, kw_only=True):
+class UnitState(Limited, kw_only=True):
     """What `init` is asked with, and, with the last sequence number, what this implementation's state is."""
 
     unit: str
@@ -94,12 +100,37 @@ class AppendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     more_backlog: bool = False
 
 
-class VerifyRequest(InRoom, kw_only=True):
-    """Messages of one kind on the chain so far. With the gateway's private opening key, entries are opened too."""
+class LoggedRound(msgspec.Struct, forbid_unknown_fields=True):
+    """A closed round of a log."""
+
+    grant: str
+    links: list[str]
+
+    def raw(self) -> tuple[bytes, tuple[bytes, ...]]:
+        """Grant and links."""
+        return bytes.fromhex(self.grant), tuple(map(bytes.fromhex, self.links))
+
+
+class VerifyRequest(Limited, kw_only=True):
+    """Messages of one kind on the chain so far, or a log. With the gateway's private opening key, entries are opened
+    too."""
 
     kind: str
-    messages: list[str]
+    messages: list[str] = []
     chain: list[str] = []
+    rounds: list[LoggedRound] = []
+    newer_grant: str | None = None
+    opening_key: str | None = None
+
+
+class PlayRequest(InRoom, kw_only=True):
+    """A machine's start, its signing key, and the events that it is fed; a gateway has the opening key, too."""
+
+    limits: LineLimits
+    start: Start
+    name: str
+    key: str
+    events: list[Event]
     opening_key: str | None = None
 
 
@@ -166,7 +197,7 @@ def verify(request: VerifyRequest) -> dict[str, Any]:
     messages = [bytes.fromhex(raw) for raw in request.messages]
     if request.kind == "proof":
         first, second = messages
-        check_proof((first, second), verifier)
+        _check_proof((first, second), verifier)
     elif request.kind == "grant":
         (message,) = messages
         view = _follow(request.chain, verifier, roster, limits)
@@ -177,30 +208,44 @@ def verify(request: VerifyRequest) -> dict[str, Any]:
         link = verifier.link(message)
         follow_link(link, view, limits, roster.suite)
         labels = _open(request, link.body, roster)
-    elif request.kind == "span":
-        follower = LogFollower({roster.epoch: roster}, request.line, limits, from_middle=True)
-        for grant, *links in _rounds_of(messages):
-            follower.take(ClosedRound(follower.round + 1, roster.epoch, grant, tuple(links)))
+    elif request.kind == "log":
+        _follow_log(request, roster, limits)
     else:
         raise ValueError(f"kind {request.kind!r} is unknown here")
     return {"verdict": None, "step": None, "labels": labels}
 
 
-def _rounds_of(messages: list[bytes]) -> list[list[bytes]]:
-    """A span's objects by rounds: the first object and every grant begin one."""
-    rounds: list[list[bytes]] = []
-    for raw in messages:
-        if not rounds or _is_grant(raw):
-            rounds.append([])
-        rounds[-1].append(raw)
-    return rounds
-
-
-def _is_grant(raw: bytes) -> bool:
+def _check_proof(proof: tuple[bytes, bytes], verifier: Verifier) -> None:
     try:
-        return open_envelope(raw, wanted=ContentType.GRANT).content_type is ContentType.GRANT
-    except RemoteMessageError:
-        return False
+        check_proof(proof, verifier)
+    except LogError as error:  # here the verdict is the answer, not the finding
+        raise RemoteMessageError(error.verdict, error.what, peer=error.peer) from error
+
+
+def _follow_log(request: VerifyRequest, roster: Roster, limits: LineLimits) -> None:
+    follower = LogFollower({roster.epoch: roster}, request.line, limits)
+    remaining = iter([ClosedRound(number, roster.epoch, *one.raw()) for number, one in enumerate(request.rounds, 1)])
+    for closed in remaining:
+        try:
+            follower.take(closed)
+        except LogError as error:
+            raise tell_more(error, closed, remaining) from error
+    if request.newer_grant is not None:
+        follower.close(bytes.fromhex(request.newer_grant))
+
+
+def play(request: PlayRequest) -> dict[str, Any]:
+    """What a machine answers to each event."""
+    roster = _roster_of(request)
+    machine = Machine(
+        request.start,
+        roster=roster,
+        line=request.line,
+        signer=KeySigner(request.name, Ed25519PrivateKey.from_private_bytes(bytes.fromhex(request.key))),
+        opener=_opener(request.opening_key, roster) if request.opening_key else None,
+        limits=request.limits,
+    )
+    return {"steps": [machine.answer(event) for event in request.events]}
 
 
 def _roster_of(request: InRoom) -> Roster:
@@ -251,10 +296,7 @@ def _entries(request: AppendRequest, roster: Roster) -> tuple[Entry, ...]:
 def _open(request: VerifyRequest, link: Link, roster: Roster) -> list[dict[str, Any]]:
     if request.opening_key is None:
         return []
-    raw = bytes.fromhex(request.opening_key)
-    if len(raw) != OPENING_SECRET_BYTES:
-        raise ValueError(f"the opening key has {len(raw)} bytes, not {OPENING_SECRET_BYTES}")
-    opener = Opener(X25519PrivateKey.from_private_bytes(raw) if roster.suite is X25519 else raw, roster.suite)
+    opener = _opener(request.opening_key, roster)
     return [
         {
             "session": entry.session,
@@ -265,6 +307,13 @@ def _open(request: VerifyRequest, link: Link, roster: Roster) -> list[dict[str, 
     ]
 
 
+def _opener(secret: str, roster: Roster) -> Opener:
+    raw = bytes.fromhex(secret)
+    if len(raw) != OPENING_SECRET_BYTES:
+        raise ValueError(f"the opening key has {len(raw)} bytes, not {OPENING_SECRET_BYTES}")
+    return Opener(X25519PrivateKey.from_private_bytes(raw) if roster.suite is X25519 else raw, roster.suite)
+
+
 def _command(kind: type[msgspec.Struct], run: Callable[[Any], dict[str, Any]]) -> Callable[[object], dict[str, Any]]:
     return lambda request: run(msgspec.convert(request, type=kind))
 
@@ -273,6 +322,7 @@ COMMANDS: Final[Mapping[str, Callable[[object], dict[str, Any]]]] = {
     "init": _command(UnitState, init),
     "append": _command(AppendRequest, append),
     "verify": _command(VerifyRequest, verify),
+    "play": _command(PlayRequest, play),
     "dump": _command(DumpRequest, lambda request: dump(bytes.fromhex(request.object))),
 }
 
@@ -283,6 +333,9 @@ def answer(command: object, request: object) -> Answer:
         if not isinstance(command, str) or command not in COMMANDS:
             raise ValueError(f"there is no command {command!r}")
         return GOOD, COMMANDS[command](request)
+    except LogError as error:
+        place = {"finding": error.code.value, "round": error.round, "place": error.place}
+        return REFUSED, {"verdict": error.verdict.value, "step": error.found_in_step, **place}
     except RemoteMessageError as error:
         return REFUSED, {"verdict": error.verdict.value, "step": error.step}
     except (ValueError, msgspec.MsgspecError, ConfigError) as error:

@@ -20,7 +20,7 @@ from device.messages.roster import Roster, read_roster, sign_roster
 from device.messages.sealing import X25519, Opener
 
 AUTHORITY: Final = "room-authority"
-_NO_VECTORS: Final = frozenset({"room", "sealed"})
+_NO_VECTORS: Final = frozenset({"room", "sealed", "limits"})
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,21 @@ class Vector:
 
 
 def load(folder: Path) -> list[Vector]:
-    """Every vector of a folder, by name. Raises ConfigError when there is none."""
+    """Every vector of a folder and of the folders in it, by name. Raises ConfigError when there is none."""
     try:
         room = Room(json.loads((folder / "room.json").read_text(encoding="utf-8")))
-        paths = sorted(path for path in folder.glob("*.json") if path.stem not in _NO_VECTORS)
-        return [Vector(folder.name, path.stem, room, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+        paths = sorted(path for path in folder.rglob("*.json") if path.stem not in _NO_VECTORS)
+        return [_vector(path, folder, room) for path in paths]
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder}: its vectors cannot be read ({error}).", next_step="Run `make vectors`, or give --vectors."
         ) from error
+
+
+def _vector(path: Path, folder: Path, room: Room) -> Vector:
+    """A file; the limits that its folder may have beside room.json belong to it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    limits = path.parent / "limits.json"
+    if limits.exists():
+        content["limits"] = json.loads(limits.read_text(encoding="utf-8"))
+    return Vector(path.parent.relative_to(folder.parent).as_posix(), path.stem, room, content)
