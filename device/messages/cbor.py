@@ -1,9 +1,10 @@
 """Deterministic CBOR, in the small part of it that the line speaks (RFC 8949, section 4.2.1).
 
-Spoken: integers, byte strings, text strings, arrays and maps; definite lengths; the shortest heads; a map's keys are
-all integers or all texts. Never spoken, and refused before any decoder sees them: tags, floats, simple values, and
-nesting beyond `MAX_DEPTH`. In such maps the core deterministic order of RFC 8949 and the order that cbor2 calls
-canonical (shorter keys first) are the same.
+Spoken: integers, byte strings, text strings, arrays and maps; definite lengths; the shortest heads. Never spoken, and
+refused before any decoder sees them: tags, floats, simple values, and nesting beyond `MAX_DEPTH`. Maps have numbers or
+texts as keys, all of one kind; in every map of the protocol the core deterministic order of RFC 8949 and the one that
+cbor2 calls canonical (shorter keys first) are the same. They differ for a short negative key beside a longer unsigned
+one; `Fields` refuses such a map, as every other that is not of the protocol.
 """
 
 from __future__ import annotations

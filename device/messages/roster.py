@@ -168,7 +168,7 @@ def decode_roster(envelope: Envelope) -> Roster:
             epoch=fields.unsigned(_Key.EPOCH),
             lines={line: tuple(map(_unit, units)) for line, units in fields.table(_Key.LINES).items()},
             gateway=_gateway(fields.array(_Key.GATEWAY)),
-            revoked=frozenset(fields.texts(_Key.REVOKED)),
+            revoked=_revoked(fields.texts(_Key.REVOKED)),
             policy=fields.octets(_Key.POLICY, DIGEST_BYTES),
             suite=_suite(fields.unsigned(_Key.SUITE)),
         )
@@ -183,6 +183,13 @@ def _suite(number: int) -> SealingSuite:
             Verdict.UNKNOWN_VERSION, f"The roster asks for sealing suite {number}; this program has {known}."
         )
     return SealingSuite(number)
+
+
+def _revoked(names: tuple[str, ...]) -> frozenset[str]:
+    """Each name once, in ascending order: so that a roster has one encoding."""
+    if list(names) != sorted(set(names)):
+        raise ValueError("the revoked units are not sorted, or one stands twice")
+    return frozenset(names)
 
 
 def _unit(row: object) -> RosteredUnit:

@@ -1,0 +1,114 @@
+"""Where fuzzing begins: the golden vectors, as inputs of every target that can make something of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import cbor2
+
+from device.line.actions import ClosedRound
+from device.messages.label import encode_label
+from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting, sign_policy
+from device.messages.receipt import ReceiptHeader, ReceiptKind, encode_receipt
+from device.messages.roster import sign_roster
+from tools.fuzz.targets import AUTHORITY, encoded, framed
+from tools.vectors import room
+from tools.vectors.cases import LIMITS, WALL_MS, abstained, given
+from tools.vectors.hostile import parts
+from tools.vectors.logs import log_from_json
+
+FOLDER: Final = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "line"
+_NO_VECTORS: Final = frozenset({"room", "sealed", "limits"})
+#: How a framed message is marked that is sent as it is.
+_AS_IT_IS: Final = 4
+
+
+def seeds() -> list[bytes]:
+    """Every input, without doubles, in a fixed order."""
+    stored = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(FOLDER.rglob("*.json"))
+        if path.stem not in _NO_VECTORS
+    ]
+    found = dict.fromkeys(each for content in stored for each in _of(content))
+    found.update(dict.fromkeys(_authority()))
+    found.update(dict.fromkeys(encoded("topic", text) for text in (b"lab/row-1/grant", b"lab/row-1/link/desk-1")))
+    return list(found)
+
+
+def _of(content: dict[str, Any]) -> Iterator[bytes]:
+    match content["kind"]:
+        case "link" | "grant":
+            yield from _message(content["kind"], *map(bytes.fromhex, content["messages"]))
+            chain = [*map(bytes.fromhex, content["chain"]), *map(bytes.fromhex, content["messages"])]
+            yield encoded("gateway", _frame(chain[1:]))
+            yield encoded("unit", _frame(chain))
+        case "proof":
+            yield encoded("proof", _frame(list(map(bytes.fromhex, content["messages"]))))
+        case "log":
+            rounds, _ = log_from_json(content)
+            yield encoded("log", _frame([raw for closed in rounds[:3] for raw in (closed.grant, *closed.links)]))
+            yield encoded("receipt", receipt(rounds))
+        case "sequence":
+            raws = [bytes.fromhex(step["message"]) for step in content["steps"] if step["message"]]
+            yield encoded(content["machine"], _frame(raws))
+
+
+def _message(kind: str, raw: bytes) -> Iterator[bytes]:
+    """A message as it is, and its payload for the one who signs it again; not those that are only large."""
+    if len(raw) > LIMITS.message_bytes:
+        return
+    yield encoded(kind, raw)
+    try:
+        payload = parts(raw)[2]
+    except (cbor2.CBORError, ValueError, TypeError, AttributeError):
+        return
+    yield encoded("cbor", payload)
+    yield encoded("signed link", b"\x01" + payload) if kind == "link" else encoded("signed grant", payload)
+    yield encoded("unit", framed([(1 if kind == "link" else 3, payload)]))
+
+
+def _frame(raws: list[bytes]) -> bytes:
+    return framed([(_AS_IT_IS, raw) for raw in raws if len(raw) < 1 << 13])
+
+
+def receipt(rounds: tuple[ClosedRound, ...]) -> bytes:
+    """A receipt of some rounds."""
+    objects = [raw for closed in rounds for raw in (closed.grant, *closed.links)]
+    roster = sign_roster(room.roster(), AUTHORITY)
+    header = ReceiptHeader(ReceiptKind.SPAN, room.ROOM, room.LINE, (roster,), 1, len(rounds), len(objects))
+    return b"".join(encode_receipt(header, objects))
+
+
+def policy() -> DeploymentPolicy:
+    """A policy of the vectors' room."""
+    return DeploymentPolicy(
+        room=room.ROOM,
+        purpose=Purpose.DEMONSTRATION,
+        setting=Setting.LABORATORY,
+        jurisdiction="DE",
+        mode=Mode.LABELS,
+        min_group=11,
+        retention_days=7,
+        witness_count=2,
+        approved_by="A. Person",
+        not_before_ms=WALL_MS,
+        not_after_ms=WALL_MS + 1_000,
+    )
+
+
+def _authority() -> Iterator[bytes]:
+    roster = sign_roster(room.roster(revoked=frozenset({"desk-2", "desk-3"})), AUTHORITY)
+    signed_policy = sign_policy(policy(), AUTHORITY)
+    for name, raw in (("roster", roster), ("policy", signed_policy)):
+        yield encoded(name, raw)
+        yield encoded(f"signed {name}", parts(raw)[2])
+    for label in (given(), abstained()):
+        plaintext = encode_label(label)
+        yield encoded("label", plaintext)
+        yield encoded("label body", plaintext[1 : 1 + plaintext[0]])
+        yield encoded("sealed label", plaintext)
+    yield encoded("receipt header", parts(roster)[2])
