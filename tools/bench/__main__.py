@@ -38,6 +38,18 @@ def _line() -> list[Measurement]:
     return line.measure()
 
 
+def _line_delay() -> list[Measurement]:
+    from tools.bench import line_delay
+
+    return line_delay.measure()
+
+
+def _disk_writes() -> list[Measurement]:
+    from tools.bench import disk_writes
+
+    return disk_writes.measure()
+
+
 def _classroom() -> list[Measurement]:
     from tools.bench import classroom
 
@@ -48,6 +60,8 @@ PARTS: Final[dict[str, Callable[[], list[Measurement]]]] = {
     "front-end": _front_end,
     "inference": _inference,
     "line": _line,
+    "line-delay": _line_delay,
+    "disk-writes": _disk_writes,
     "classroom": _classroom,
 }
 

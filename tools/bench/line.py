@@ -1,4 +1,4 @@
-"""The line: bytes of a link, and what verification costs beside the bare signature check."""
+"""The line: bytes of a link, and what verification and the gateway's path cost beside the bare signature check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from dataclasses import replace
 from device.line.verify import Verifier, follow_link, step_10_open
 from device.messages.envelope import ContentType, digest, external_aad, open_envelope, sig_structure, signature_holds
 from device.messages.grant import Grant, sign_grant
+from tools.bench import line_rounds
+from tools.bench.line_rounds import RoundTable
 from tools.bench.measurement import Measurement, against_limit
+from tools.simulate.seeds import run_seed
 from tools.vectors import room
 from tools.vectors.cases import LIMITS, Round, SealedEntries, grant_7
 
 _BATCH = 20
 _BATCHES = 200
+_GATEWAY_ROUNDS = 10
+_SEEDS = 4
 #: Least share of the library's bare Ed25519 verification rate that whole verification must reach.
 _LEAST_SHARE = 0.7
 
@@ -53,6 +58,11 @@ def _grant_bytes(count: int) -> int:
 
 def measure() -> list[Measurement]:
     """Sizes, and rates on this core."""
+    return [*sizes(), *_verification(), *_gateway_path(), *line_rounds.measure(), *_simulator()]
+
+
+def _verification() -> list[Measurement]:
+    """The verifier alone."""
     play = Round(SealedEntries({}))
     raw = play.signed(play.good)
     envelope = open_envelope(raw, wanted=ContentType.LINK)
@@ -71,7 +81,6 @@ def measure() -> list[Measurement]:
         lambda: digest(play.signed(play.good)),
     )
     return [
-        *sizes(),
         against_limit(
             "link verification (steps 1 to 9)",
             1 / whole,
@@ -84,3 +93,46 @@ def measure() -> list[Measurement]:
         Measurement(name="opening one label (step 10)", value=opening * 1e3, unit="ms"),
         Measurement(name="making one link", value=making * 1e3, unit="ms"),
     ]
+
+
+def _gateway_path() -> list[Measurement]:
+    """`LineGateway.received` from bytes to actions, in rounds of 40 units: steps 1 to 9 and the machine's own work
+    where links carry nothing, step 10 too where each carries a label."""
+    table = RoundTable(40)
+    empty: list[float] = []
+    full: list[float] = []
+    bare: list[float] = []
+    for _ in range(_GATEWAY_ROUNDS):
+        empty.append(table.turn(labels=False).gateway / 40)
+        full.append(table.turn().gateway / 40)
+        bare.append(table.bare_checks() / 40)
+    peer = f"{_LEAST_SHARE:g} of bare Ed25519 in cryptography, same links"
+    return [
+        against_limit(
+            "gateway, received link to actions (steps 1 to 9)",
+            1 / min(empty),
+            "links/s",
+            limit=_LEAST_SHARE / min(bare),
+            direction="at least",
+            peer=peer,
+        ),
+        Measurement(
+            name="gateway, received link with a label to actions (steps 1 to 10)",
+            value=1 / min(full),
+            unit="links/s",
+            peer="bare Ed25519 in cryptography, same links",
+            peer_value=1 / min(bare),
+            ratio=min(bare) / min(full),
+        ),
+    ]
+
+
+def _simulator() -> list[Measurement]:
+    """Rounds a second of the seeded simulator on one core, over whole seeds with all their faults and checks."""
+    start = time.perf_counter()
+    outcomes = [run_seed(seed) for seed in range(_SEEDS)]
+    taken = time.perf_counter() - start
+    broken = [outcome.seed for outcome in outcomes if outcome.broken]
+    assert not broken, f"seeds {broken} break a guarantee: python -m tools.simulate --seed {broken[:1]}"
+    rounds = sum(outcome.rounds for outcome in outcomes)
+    return [Measurement(name=f"simulator, {_SEEDS} seeds of 2 to 40 units", value=rounds / taken, unit="rounds/s")]
