@@ -241,6 +241,7 @@ def read_roster(raw: bytes, authority: bytes, room: str) -> dict[str, Any]:
     need(all(octets(row[1], 32) and octets(row[2], 32) for row in rows) and octets(f["gateway"][1], 32))
     listed = [f["gateway"][0], *(row[0] for row in rows)]
     need(len(set(listed)) == len(listed) and set(f["revoked"]) <= set(listed) and f["epoch"] > 0)
+    need(f["revoked"] == sorted(set(f["revoked"])))
     need(len({f["gateway"][1], *(row[1] for row in rows)}) == len(listed))
     return f
 

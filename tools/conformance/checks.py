@@ -162,6 +162,7 @@ def _rosters(room: Room) -> Iterator[Case]:
         numbers = {int(key.removeprefix("key_")): value for key, value in changed.items()}
         return seal_envelope(ContentType.ROSTER, {**fields, **numbers}, authority, room=room.roster.room)
 
+    rows = [[unit.unit, unit.key, unit.certificate, unit.since] for unit in room.roster.units_of(room.line)]
     for name, raw, verdict in (
         ("of the vectors", good, None),
         ("signed by a unit", sign_roster(room.roster, room.signer("desk-1")), Verdict.BAD_SIGNATURE),
@@ -169,6 +170,12 @@ def _rosters(room: Room) -> Iterator[Case]:
         ("of another room", made(key_1="gym"), Verdict.WRONG_ROOM),
         ("with an unknown suite", made(key_7=99), Verdict.UNKNOWN_VERSION),
         ("with a key of another suite", made(key_7=2), Verdict.NOT_DECODABLE),
+        ("with revoked units", made(key_3={room.line: rows}, key_5=["desk-1", "desk-2"]), None),
+        (
+            "with revoked units out of order",
+            made(key_3={room.line: rows}, key_5=["desk-2", "desk-1"]),
+            Verdict.NOT_DECODABLE,
+        ),
     ):
         answer = refused(verdict) if verdict else {"verdict": None, "step": None}
         request = {**room.in_room(), "kind": "roster", "messages": [raw.hex()]}
