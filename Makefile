@@ -64,7 +64,8 @@ report: development-environment ## Rebuild docs/evaluation from the released pre
 
 vectors: development-environment ## Rebuild the protocol vectors; fails if they differ from the committed ones
 	@$(PY) -m tools.vectors
-	@git diff --exit-code --stat -- tests/vectors
+	@$(PY) -m tools.conformance.example
+	@git diff --exit-code --stat -- tests/vectors docs/conformance.md
 
 lock: ## Write the locks in requirements/ anew from setup.cfg (needs uv)
 	@tools/setup/lock.sh

@@ -134,7 +134,7 @@ class Web(Section, frozen=True, kw_only=True):
 
 
 class GatewayConfig(Section, frozen=True, kw_only=True):
-    """gateway.toml. `opening_key` is the X25519 key that alone opens labels; `desks` are unit ids with their names."""
+    """gateway.toml. `opening_key` is the key that alone opens labels; `desks` are unit ids with their names."""
 
     room: Identifier
     gateway: Identifier
