@@ -249,6 +249,12 @@ def follow_grant(grant: SignedGrant, newest: SignedGrant, remembered: Mapping[in
     Step 7 is the unit's own: it compares `prev` with what it has seen, and says so without refusing the grant, because
     a unit may have missed a link. Raises RemoteMessageError STALE_ROUND, GRANT_REWRITTEN, ACKNOWLEDGEMENT_WITHDRAWN.
     """
+    step_6_grant_round(grant, newest, remembered)
+    step_8_acknowledgements(grant, newest)
+
+
+def step_6_grant_round(grant: SignedGrant, newest: SignedGrant, remembered: Mapping[int, SignedGrant]) -> None:
+    """6: a grant opens a newer round, and no round twice."""
     body, gateway = grant.body, "gateway"
     if body.round in remembered:
         raise RemoteMessageError(
@@ -258,6 +264,11 @@ def follow_grant(grant: SignedGrant, newest: SignedGrant, remembered: Mapping[in
         raise RemoteMessageError(
             Verdict.STALE_ROUND, f"A grant for round {body.round} after one for {newest.body.round}.", peer=gateway
         )
+
+
+def step_8_acknowledgements(grant: SignedGrant, newest: SignedGrant) -> None:
+    """8: a grant takes back nothing that the newest one acknowledged."""
+    body, gateway = grant.body, "gateway"
     for unit, before in newest.body.accepted.items():
         after = body.accepted.get(unit, NOTHING_ACCEPTED)
         if after.session < before.session or not after.covers(before.entry_session, before.sequence):

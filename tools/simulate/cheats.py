@@ -81,7 +81,9 @@ def _thief_signs(line: SimulatedLine, link: Link) -> None:
     line.checks.compromised.add(link.unit)
     line.checks.disturbed(BROKER, until_further_notice=line.faults.any)
     line.note(f"a thief signs as {link.unit} in session {link.session} for round {link.round}")
-    line.inject(sign_link(link, room.signer(link.unit)), unit=link.unit)
+    raw = sign_link(link, room.signer(link.unit))
+    line.checks.signed(raw)
+    line.inject(raw, unit=link.unit)
 
 
 def sign_two_links(line: SimulatedLine, name: str) -> None:
@@ -114,9 +116,13 @@ def sign_older_session(line: SimulatedLine, name: str) -> None:
 
 
 def _sealed(line: SimulatedLine, name: str, session: int, sequence: int, label: Label) -> Entry:
-    sealer = Sealer(line.roster.gateway.opening_key, line.roster.suite)
     line.checks.accounts[name].labels[session, sequence].append(label)
-    return Entry(session, sequence, sealer.seal(label, Place(room.ROOM, room.LINE, name, session, sequence)))
+    return Entry(session, sequence, _sealer(line).seal(label, Place(room.ROOM, room.LINE, name, session, sequence)))
+
+
+def _sealer(line: SimulatedLine) -> Sealer:
+    """The gateway's opening key is in the roster, so anyone can seal."""
+    return Sealer(line.roster.gateway.opening_key, line.roster.suite)
 
 
 # --- strangers -------------------------------------------------------------------------------------------------------
@@ -128,15 +134,15 @@ def _flip_signature(line: SimulatedLine, captured: bytes) -> bytes:
 
 
 def _forge_at_head(line: SimulatedLine, captured: bytes) -> bytes:
-    """All is as it should be but the key: a label of his own, sealed for the gateway, at the head of the open round."""
+    """All is as it should be but the key: a label that comes next, sealed for the gateway, at the head of the round."""
     link = link_of(captured)
-    seen = line.units[link.unit].session if link.unit in line.units else link.session
-    place = Place(link.room, link.line, link.unit, seen, 1_000_000)
-    sealer = Sealer(line.roster.gateway.opening_key, line.roster.suite)
+    unit = line.units[link.unit]
+    session, sequence = max(line.checks.accounts[link.unit].newest, (unit.session, 0))
+    place = Place(link.room, link.line, link.unit, session, sequence + 1)
     label = Label(window_end_ms=0, time_source=TimeSource.UNSET, state=LabelState.OPTED_OUT)
-    entry = Entry(place.session, place.sequence, sealer.seal(label, place))
+    entry = Entry(place.session, place.sequence, _sealer(line).seal(label, place))
     if line.gateway is not None:
-        link = replace(link, session=seen, entries=(entry,), round=line.gateway.round, prev=line.gateway.head)
+        link = replace(link, session=unit.session, entries=(entry,), round=line.gateway.round, prev=line.gateway.head)
     return sign_link(link, KeySigner(link.unit, room.signer("forger").private_key))
 
 

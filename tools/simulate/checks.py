@@ -16,7 +16,7 @@ from device.line.verify import OpenRound, Verifier
 from device.messages.envelope import ContentType, open_envelope
 from device.messages.grant import NOTHING_ACCEPTED, Grant, decode_grant
 from device.messages.label import Label
-from device.messages.link import Entry, LinkFlag, decode_link
+from device.messages.link import Entry, Link, LinkFlag, decode_link
 from device.messages.roster import Roster
 from device.messages.sealing import sealed_bytes
 from tools.simulate.broker import DELAY_S
@@ -96,6 +96,7 @@ class Checks:
         self._size = sealed_bytes(roster.suite)
         self._feed: deque[ClosedRound] = deque()
         self._follower = follow_log(self._closed_rounds(), roster=roster, line=line, limits=limits)
+        self._signed: dict[bytes, Link] = {}
         self._heard: dict[tuple[str, int, int], bytes] = {}
         self._stored_grant: bytes | None = None
         self._open_grant: Grant | None = None
@@ -158,9 +159,14 @@ class Checks:
             gone = self.expected[box.box].keys() - {(entry.session, entry.sequence) for entry in box.waiting()}
             raise GuaranteeError("G6", f"{sorted(gone)} left the outbox of {box.box} without a grant")
 
+    def signed(self, raw: bytes) -> Link:
+        """Whoever has the key signed a link."""
+        link = self._signed[raw] = decode_link(open_envelope(raw, wanted=ContentType.LINK))
+        return link
+
     def link_published(self, box: SimulatedUnit, raw: bytes) -> None:
         """G4: a link is as long as its numbers make it, and its flags say nothing of the desk."""
-        link = decode_link(open_envelope(raw, wanted=ContentType.LINK))
+        link = self.signed(raw)
         if {len(entry.sealed) for entry in link.entries} - {self._size}:
             raise GuaranteeError("G4", f"{box.box} published entries of different sizes")
         waiting = [(entry.session, entry.sequence) for entry in box.waiting()]
@@ -317,20 +323,18 @@ class Checks:
     def gateway_hears(self, raw: bytes, head: bytes, round_: int) -> str | None:
         """G5: the unit that must be proved a cheat as soon as the gateway has dealt with this message, if any.
 
-        An oracle of its own: it knows from the room who cheats, and keeps what the gateway heard in its present life.
+        An oracle of its own: it knows from the room who signed what and who cheats, and keeps what the gateway heard in
+        its present life.
         """
-        try:
-            link = self.verifier.link(raw).body
-        except RemoteMessageError:
-            return None
-        if link.unit not in self.compromised or not 0 <= round_ - link.round <= self.limits.rounds_in_memory:
+        link = self._signed.get(raw)
+        if link is None or not 0 <= round_ - link.round <= self.limits.rounds_in_memory:
             return None
         contents: list[tuple[tuple[str, int, int], bytes]] = [((f"{link.unit} link", link.session, link.round), raw)]
         contents += [((f"{link.unit} entry", entry.session, entry.sequence), entry.sealed) for entry in link.entries]
         twofold = [self._heard.setdefault(place, content) != content for place, content in contents]
         accepted = self._open_grant.accepted.get(link.unit, NOTHING_ACCEPTED) if self._open_grant else NOTHING_ACCEPTED
         older = link.round == round_ and link.prev == head and link.session < accepted.session
-        return link.unit if any(twofold) or older else None
+        return link.unit if link.unit in self.compromised and (any(twofold) or older) else None
 
     def must_be_proved(self, unit: str | None) -> None:
         """G5: the gateway holds a proof against that unit by now."""
