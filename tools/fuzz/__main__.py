@@ -171,7 +171,7 @@ def _follow(lines: IO[str], seconds: int) -> tuple[list[str], str]:
     rate = executed / (time.perf_counter() - started)
     return last, (
         f"{executed} inputs in {seconds} s ({rate:.0f} per second): nothing but the documented errors. Edges covered:"
-        f" {edges} ({first_edges} by the vectors alone), features: {features}, inputs in the corpus: {inputs_kept}"
+        f" {edges} ({first_edges} at the beginning), features: {features}, inputs in the corpus: {inputs_kept}"
     )
 
 
