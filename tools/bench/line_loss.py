@@ -46,7 +46,7 @@ SECONDS: Final = 15.0
 SEED: Final = 4
 #: TCP's least retransmission time-out on our boxes: well below the hop time-out, so that a lost packet is there again
 #: before the next unit stops waiting for it.
-RTO_MIN_MS: Final = 10
+RTO_MIN_MS: Final = 5
 #: Rate and losses at which the kernel's own time-out is measured beside ours.
 KERNELS: Final = (2.0, (1.0, 5.0, 10.0))
 TAKES_SOURCE: Final = "the released bundle on tools/takes"
