@@ -111,4 +111,5 @@ def _authority() -> Iterator[bytes]:
         yield encoded("label", plaintext)
         yield encoded("label body", plaintext[1 : 1 + plaintext[0]])
         yield encoded("sealed label", plaintext)
-    yield encoded("receipt header", parts(roster)[2])
+    header = ReceiptHeader(ReceiptKind.PROOF, room.ROOM, room.LINE, (roster,), 1, 2, 0)
+    yield encoded("receipt header", cbor2.loads(b"".join(encode_receipt(header, ()))))
