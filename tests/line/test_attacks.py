@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def only_genuine(line: WatchedLine, *, signing: int = 4) -> None:
 # --- somebody on the network ---------------------------------------------------------------------------------------
 
 
-def at_head(watched: WatchedLine, unit: str, session: int = 1, **changes: object) -> Link:
+def at_head(watched: WatchedLine, unit: str, session: int = 1, **changes: Any) -> Link:
     """A link that continues the head, with a label that opens: all is as it should be, whoever signs it."""
     machine = watched.gateway
     assert machine is not None
@@ -92,10 +93,10 @@ def at_head(watched: WatchedLine, unit: str, session: int = 1, **changes: object
     sealer = Sealer(watched.roster.gateway.opening_key, watched.roster.suite)
     entries = (Entry(session, 1_000, sealer.seal(given(), place)),)
     link = Link(room.ROOM, room.LINE, 1, machine.round, unit, session, entries, machine.head)
-    return replace(link, **changes)  # type: ignore[arg-type]
+    return replace(link, **changes)
 
 
-def _by(signer: str, unit: str = "", **changes: object) -> Callable[[WatchedLine], bytes]:
+def _by(signer: str, unit: str = "", **changes: Any) -> Callable[[WatchedLine], bytes]:
     return lambda line: sign_link(at_head(line, unit or signer, **changes), room.signer(signer))
 
 
@@ -244,9 +245,9 @@ def test_a_link_on_a_wrong_prev_is_refused_and_told() -> None:
     only_genuine(line, signing=3)
 
 
-def by_thief(line: WatchedLine, **changes: object) -> bytes:
+def by_thief(line: WatchedLine, **changes: Any) -> bytes:
     """Whoever has desk-4's key signs a link without labels that continues the head; it is published."""
-    raw = sign_link(at_head(line, "desk-4", **{"entries": (), **changes}), room.signer("desk-4"))  # type: ignore[arg-type]
+    raw = sign_link(at_head(line, "desk-4", **{"entries": (), **changes}), room.signer("desk-4"))
     line.inject(raw, unit="desk-4")
     line.run(0.02)
     return raw

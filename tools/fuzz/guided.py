@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import random
 import sys
+from importlib import import_module
+from typing import Any
 
-import atheris
+#: There are no types of it, and on processors other than x86-64 there is no Atheris at all.
+atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["device", "models"]):
     from tools.fuzz.mutation import mutated
