@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import msgspec
 
 STATUS_BYTES: Final = 4_096
+#: `process` of a box that has met its own identity elsewhere, or found itself restored from a copy.
+ENROL_ANEW: Final = "enrol_anew"
 
 Word = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}$")]
 

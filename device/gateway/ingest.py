@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from device.errors import VERDICTS, StorageError, TransportError, Verdict
 from device.gateway.alerts import AlertBook, Told
 from device.gateway.board import Board
-from device.gateway.boxes import BoxStatus, is_news, read_status
+from device.gateway.boxes import ENROL_ANEW, BoxStatus, is_news, read_status
 from device.gateway.consumers import (
     ClassPicture,
     class_message,
@@ -27,7 +27,7 @@ from device.gateway.consumers import (
 )
 from device.gateway.documents import LabelDocument, LineState
 from device.gateway.store import Store
-from device.line.actions import Action, Alert, Deliver, Gap, Infer, Persist, Publish, Witnessed
+from device.line.actions import Action, Alert, Deliver, Gap, Infer, Notice, Persist, Publish, Witnessed
 from device.messages import topics
 from device.messages.policy import Mode
 from device.messages.topics import TopicKind
@@ -163,12 +163,17 @@ class LineShell:
         if not self.stuck:
             self._do(self._machine.received(topic, payload, now, wall_ms), now, wall_ms)
 
-    def status(self, unit: str, payload: bytes) -> None:
-        """What a unit of this line says of itself."""
+    def status(self, unit: str, payload: bytes, now: float, wall_ms: int) -> None:
+        """What a unit of this line says of itself; that it must be enrolled anew becomes an alert."""
         status = read_status(payload, unit) if unit in self._units else None
-        if status is not None and is_news(status, self._boxes.get(unit)):
-            self._boxes[unit] = status
-            self._out.board.put(f"box/{self.line}/{unit}", status)
+        before = self._boxes.get(unit)
+        if status is None or not is_news(status, before):
+            return
+        self._boxes[unit] = status
+        self._out.board.put(f"box/{self.line}/{unit}", status)
+        if status.process == ENROL_ANEW and (before is None or before.process != ENROL_ANEW):
+            said = f"{unit} says so itself, in session {status.session}."
+            self._do([Alert(Notice.ENROL_ANEW, unit, said, self.line)], now, wall_ms)
 
     def tick(self, now: float, wall_ms: int) -> None:
         """Time went by: storing is tried again when it is due."""
@@ -346,7 +351,7 @@ class Ingest:
         if parts is None or shell is None or parts.room != self._out.room:
             return
         if parts.kind is TopicKind.STATUS:
-            shell.status(parts.unit, payload)
+            shell.status(parts.unit, payload, now, wall_ms)
         else:
             shell.received(topic, payload, now, wall_ms)
 

@@ -233,6 +233,10 @@ class Store:
                 for position, number, epoch, grant in reversed(found)
             ]
 
+    def recent_links(self, line: str, *, rounds: int) -> list[bytes]:
+        """The signed links of the newest `rounds` rounds, oldest first."""
+        return [link for closed in self.rounds(line, limit=rounds) for link in closed.links]
+
     def alert(self, alert: AlertDocument, proof: Sequence[bytes] = ()) -> None:
         """Keep an alert with the signed objects that prove it; beyond `ALERTS_KEPT` the oldest without proof go."""
         with self._transaction("storing an alert"):

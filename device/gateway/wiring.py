@@ -135,6 +135,7 @@ def _line_side(
             witness_count=policy.witness_count,
             stored_grant=store.open_grant(line),
             quarantined=store.quarantined(roster, line, config.limits),
+            recent=store.recent_links(line, rounds=config.limits.rounds_in_memory),
         )
         shells[line] = LineShell(line, [unit.unit for unit in roster.units_of(line)], machine, outlets)
     if policy.mode is Mode.LABELS:

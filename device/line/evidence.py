@@ -27,9 +27,9 @@ def contradiction(first: SignedLink, second: SignedLink) -> str | None:
     """Why two authentic links exclude each other, or None.
 
     Three ways: two links of one unit for one session and round; one (session, sequence) with two contents; a lower
-    session used in a later round than a higher one (a cloned or restored unit). The third counts only when the higher
-    session's link was signed over a grant that knew that session: else a broker that shows an old grant to a unit that
-    has just started could make the unit look like a cheat (ADR 5).
+    session used in the round of a higher one or in a later one (a cloned or restored unit). The third counts only when
+    the higher session's link was signed over a grant that knew that session: else a broker that shows an old grant to a
+    unit that has just started could make the unit look like a cheat (ADR 5).
     """
     a, b = first.body, second.body
     if a.unit != b.unit or first.digest == second.digest:
@@ -37,7 +37,7 @@ def contradiction(first: SignedLink, second: SignedLink) -> str | None:
     if (a.session, a.round) == (b.session, b.round):
         return f"{a.unit} signed two links in session {a.session} for round {a.round}"
     low, high = sorted((a, b), key=lambda link: link.session)
-    if low.session < high.session and low.round > high.round and high.flags & LinkFlag.SESSION_KNOWN:
+    if low.session < high.session and low.round >= high.round and high.flags & LinkFlag.SESSION_KNOWN:
         return f"{a.unit} used session {low.session} after session {high.session}"
     sealed = {(entry.session, entry.sequence): entry.sealed for entry in a.entries}
     for entry in b.entries:

@@ -21,6 +21,8 @@ back it may deliver once more what it had delivered before (MQTT, QoS 1): that i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -85,8 +87,10 @@ class LineGateway:
     """The gateway's machine for one line. `now` is monotonic seconds, `wall_ms` milliseconds since 1970.
 
     `stored_grant` is the `next_grant` of the last `Persist` that was carried out for this line, None at the very
-    first start. `witness_count` comes from the deployment policy. Raises ConfigError when roster, signer, line and
-    stored grant do not belong together.
+    first start. `witness_count` comes from the deployment policy. `quarantined` are the units against which a
+    proof of equivocation is stored: they are not listened to. `recent` are the stored links of the newest rounds, which
+    what a unit signs later may contradict. Raises ConfigError when roster, signer, line and stored grant do not belong
+    together.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class LineGateway:
         witness_count: int,
         stored_grant: bytes | None = None,
         quarantined: frozenset[str] = frozenset(),
+        recent: Iterable[bytes] = (),
     ) -> None:
         if line not in roster.lines or signer.key_id != roster.gateway.gateway:
             raise ConfigError(
@@ -126,6 +131,13 @@ class LineGateway:
         if stored_grant is not None:
             self._round = OpenRound(_own_grant(stored_grant, roster, line), quarantined=self._quarantined)
             self._state = GatewayState.RESUMED
+        self._remember(recent)
+
+    def _remember(self, recent: Iterable[bytes]) -> None:
+        """A link of an older epoch, or of a unit that was revoked since, can no longer be held against anyone here."""
+        for raw in recent:
+            with suppress(RemoteMessageError):
+                self._evidence.add(self._verifier.link(raw))
 
     @property
     def state(self) -> GatewayState:

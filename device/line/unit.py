@@ -9,11 +9,19 @@
 | WAITING | GRANT                              | WAITING | the round went by without us; as above                    |
 | SIGNED  | GRANT                              | WAITING | as above                                                  |
 | any     | DISCONNECTED                       | OFFLINE | labels go on filling the outbox                           |
+| any     | DOUBLED (a later session of ours)  | LEAVING | `Alert`; no label is sealed or sent any more              |
+| LEAVING | GRANT (that knows the later one)   | STOPPED | `Publish` of a testimony                                  |
+| LEAVING | DISCONNECTED                       | LEAVING | waits for the next grant                                  |
 | any     | ENROL_ANEW                         | STOPPED | `Alert`; signs nothing until the program starts again     |
 | STOPPED | anything                           | STOPPED | nothing                                                   |
 
+A testimony is a last, ordinary link, in a round in which this program has not signed. Two boxes that have one key would
+otherwise often stop or go on without anybody holding two links that exclude each other: the testimony makes the
+portable proof. A box that learns from a grant that it is a restored backup, before it has signed, makes none.
+
 Rules for editing: a new state or event gets its row here and in `_NEXT`, nothing else changes `_state`; no row may
-lead from SIGNED to WAITING without a grant for a higher round; whatever is published was made under `_state` WAITING.
+lead from SIGNED to WAITING without a grant for a higher round; whatever is published was made under `_state` WAITING,
+but for the one testimony.
 """
 
 from __future__ import annotations
@@ -52,6 +60,7 @@ class UnitState(StrEnum):
     IDLE = "idle"
     WAITING = "waiting"
     SIGNED = "signed"
+    LEAVING = "leaving"
     STOPPED = "stopped"
 
 
@@ -61,6 +70,7 @@ class _Event(StrEnum):
     GRANT = "grant"
     GRANT_AGAIN = "grant_again"
     APPENDED = "appended"
+    DOUBLED = "doubled"
     ENROL_ANEW = "enrol_anew"
 
 
@@ -72,6 +82,9 @@ _NEXT: Final[dict[tuple[UnitState, _Event], UnitState]] = {
     (UnitState.WAITING, _Event.GRANT): UnitState.WAITING,
     (UnitState.SIGNED, _Event.GRANT): UnitState.WAITING,
     **{(state, _Event.DISCONNECTED): UnitState.OFFLINE for state in UnitState if state is not UnitState.STOPPED},
+    **{(state, _Event.DOUBLED): UnitState.LEAVING for state in UnitState if state is not UnitState.STOPPED},
+    (UnitState.LEAVING, _Event.DISCONNECTED): UnitState.LEAVING,
+    (UnitState.LEAVING, _Event.GRANT): UnitState.STOPPED,
     **{(state, _Event.ENROL_ANEW): UnitState.STOPPED for state in UnitState},
 }
 
@@ -158,7 +171,7 @@ class LineUnit:
 
     def label(self, label: Label, now: float) -> list[Action]:
         """Seal a label, number it and keep it; append it at once if it is our turn. Also called for muted ones."""
-        if self._state is UnitState.STOPPED:
+        if self._state in (UnitState.LEAVING, UnitState.STOPPED):
             return []
         self._sequence += 1
         place = Place(self._roster.room, self._line, self._signer.key_id, self._session, self._sequence)
@@ -215,17 +228,21 @@ class LineUnit:
                 other = known if error.verdict is Verdict.GRANT_REWRITTEN else newest
                 proof = (other.raw, grant.raw) if other and error.verdict is not Verdict.STALE_ROUND else ()
                 return list(self._alerts.refusal(error, peer=self._roster.gateway.gateway, proof=proof))
+        if self._state is UnitState.LEAVING:
+            if grant.body.accepted.get(self._signer.key_id, NOTHING_ACCEPTED).session <= self._session:
+                return []
+            self._step(_Event.GRANT)
+            return self._testimony_of_a_signer(grant)
         if self._is_copied(grant):
             self._step(_Event.ENROL_ANEW)
-            return list(
-                self._alerts.alert(
-                    Notice.ENROL_ANEW,
-                    self._signer.key_id,
-                    f"The gateway already knows session {self._session} or a later one of this unit, and they were not"
-                    " made here: the unit's storage was copied or restored. It signs nothing; enrol it anew.",
-                    (grant.raw,),
-                )
+            copied = self._alerts.alert(
+                Notice.ENROL_ANEW,
+                self._signer.key_id,
+                f"The gateway already knows session {self._session} or a later one of this unit, and they were not"
+                " made here: the unit's storage was copied or restored. It signs nothing; enrol it anew.",
+                (grant.raw,),
             )
+            return [*copied, *self._testimony_of_a_signer(grant)]
         actions = self._unseen_head(grant)
         queued = newest is not None and now - self._opened_at < self._limits.round_period_ms / 1_000 / _QUEUED_SHARE
         self._open(grant, now)
@@ -326,16 +343,19 @@ class LineUnit:
             raise RemoteMessageError(
                 Verdict.REPLAYED, f"An old link of this unit (round {link.body.round}) came back.", peer=link.body.unit
             )
-        self._step(_Event.ENROL_ANEW)
-        return list(
-            self._alerts.alert(
-                Notice.ENROL_ANEW,
-                self._signer.key_id,
-                f"A second box signs as this unit (session {link.body.session}, round {link.body.round}). This one"
-                " stops signing; revoke the unit and enrol it anew.",
-                proof or (link.raw,),
-            )
+        waiting = self._state is UnitState.WAITING and self._round is not None
+        here = (self._session, self.round) == (link.body.session, link.body.round)
+        self._step(_Event.DOUBLED if link.body.session > self._session else _Event.ENROL_ANEW)
+        second = self._alerts.alert(
+            Notice.ENROL_ANEW,
+            self._signer.key_id,
+            f"A second box signs as this unit (session {link.body.session}, round {link.body.round}). This one"
+            " stops signing; revoke the unit and enrol it anew.",
+            proof or (link.raw,),
         )
+        if not (waiting and here and self._round):
+            return list(second)
+        return [*second, self._published(self._sign(self._round.grant.body, self._round.head))]
 
     # --- our own link --------------------------------------------------------------------------------------------
 
@@ -376,7 +396,19 @@ class LineUnit:
         due = self._due()
         if due is None or now < due or self._round is None:
             return []
-        grant = self._round.grant.body
+        own = self._sign(self._round.grant.body, self._round.head)
+        self._own = own
+        self._echoes[own.body.round] = own.digest
+        self._evidence.add(own)
+        self._round.extend(own)
+        self._moved_at = now
+        self._step(_Event.APPENDED)
+        return [self._published(own)]
+
+    def _testimony_of_a_signer(self, grant: SignedGrant) -> list[Action]:
+        return [self._published(self._sign(grant.body, grant.digest))] if self._own is not None else []
+
+    def _sign(self, grant: Grant, head: bytes) -> SignedLink:
         entries = self._outbox.pending(self._limits.entries_per_link)
         body = Link(
             room=grant.room,
@@ -386,18 +418,14 @@ class LineUnit:
             unit=self._signer.key_id,
             session=self._session,
             entries=entries,
-            prev=self._round.head,
+            prev=head,
             flags=self._flags(grant, more=len(self._outbox) > len(entries)),
         )
         raw = sign_link(body, self._signer)
-        own = SignedLink(body, raw, digest(raw))
-        self._own = own
-        self._echoes[body.round] = own.digest
-        self._evidence.add(own)
-        self._round.extend(own)
-        self._moved_at = now
-        self._step(_Event.APPENDED)
-        return [Publish(topics.link(grant.room, grant.line, body.unit), own.raw)]
+        return SignedLink(body, raw, digest(raw))
+
+    def _published(self, link: SignedLink) -> Publish:
+        return Publish(topics.link(self._roster.room, self._line, link.body.unit), link.raw)
 
     def _flags(self, grant: Grant, *, more: bool) -> LinkFlag:
         known = grant.accepted.get(self._signer.key_id, NOTHING_ACCEPTED).session == self._session

@@ -17,13 +17,14 @@ from typing import Final, Protocol
 from device.clock import Clock, TimeSource
 from device.errors import TransportError
 from device.inference.decision import Decision
-from device.line.actions import Action, Alert, Infer, Publish
+from device.line.actions import Action, Alert, Infer, Notice, Publish
 from device.line.unit import LineUnit, UnitState
 from device.messages.label import PERMILLE, Label, LabelState
 from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
 from device.publish.spill import Spill
 from device.system.systemd import ServiceNotifier
-from device.unit.status import UnitStatus, status_payload
+from device.unit.proofs import ProofFolder
+from device.unit.status import ENROL_ANEW, RUNNING, UnitStatus, status_payload
 
 LOG: Final = logging.getLogger(__name__)
 #: How often the senses are drained between ticks, in seconds.
@@ -92,9 +93,11 @@ class UnitService:
         period_s: float,
         resting: Mapping[str, str] = MappingProxyType({"microphone": "ok", "camera": "ok"}),
         on_tick: Callable[[int], None] | None = None,
+        proofs: ProofFolder | None = None,
     ) -> None:
         """`senses` is None when the unit is muted: then nothing is captured, the sealed labels say so, and the public
-        status shows `resting` for the senses, as of a unit without a fault."""
+        status shows `resting` for the senses, as of a unit without a fault. `proofs` keeps what the unit finds against
+        others."""
         self._identity = identity
         self._clock = clock
         self._senses = senses
@@ -106,6 +109,8 @@ class UnitService:
         self._notifier = notifier
         self._period_s = period_s
         self._on_tick = on_tick
+        self._proofs = proofs
+        self._process = RUNNING
         now = clock.monotonic()
         self._next_pump = now
         self._next_own_tick = now + period_s
@@ -192,10 +197,18 @@ class UnitService:
                 case Infer(_, gateway_ms):
                     self._gateway_offset_ms = gateway_ms - self._clock.monotonic() * 1000
                     self._decide(granted=True)
-                case Alert(code, peer, text):
-                    LOG.warning("%s from %s: %s", code.value, peer or "unknown", text)
+                case Alert():
+                    self._tell(action)
                 case _:
                     raise AssertionError(f"a unit's line asked for {type(action).__name__}")
+
+    def _tell(self, alert: Alert) -> None:
+        kept = self._proofs.keep(alert.proof) if self._proofs is not None else None
+        where = f" The proof is kept in {kept}." if kept is not None else ""
+        LOG.warning("%s from %s: %s%s", alert.code.value, alert.peer or "unknown", alert.text, where)
+        if alert.code is Notice.ENROL_ANEW:
+            self._process = ENROL_ANEW
+            self._say_status()
 
     def _decide(self, *, granted: bool) -> None:
         now = self._clock.monotonic()
@@ -241,14 +254,14 @@ class UnitService:
             return max(round(moment * 1000 + self._gateway_offset_ms), 0), TimeSource.GATEWAY
         return max(round(self._clock.wall_ms() - (self._clock.monotonic() - moment) * 1000), 0), source
 
-    def _say_status(self, process: str = "running") -> None:
+    def _say_status(self, process: str = "") -> None:
         """Publish the retained status when it differs from the last one said."""
         senses = self._resting if self._senses is None else self._senses.sense_states()
         status = UnitStatus(
             unit=self._identity.unit,
             line=self._identity.line,
             session=self._identity.session,
-            process=process,
+            process=process or self._process,
             microphone=senses["microphone"],
             camera=senses["camera"],
             policy=self._identity.policy,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+
+RUNNING: Final = "running"
+#: The box found that its identity is in use elsewhere or was restored from a copy: it signs nothing any more.
+ENROL_ANEW: Final = "enrol_anew"
 
 
 class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

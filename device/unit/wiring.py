@@ -30,6 +30,7 @@ from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionC
 from device.system.systemd import ServiceNotifier
 from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
 from device.unit.pipeline import Pipeline
+from device.unit.proofs import FOLDER, ProofFolder
 from device.unit.service import Identity, UnitService
 from device.unit.status import last_will
 
@@ -101,6 +102,9 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
             "camera": "off" if config.capture.camera == "none" else "ok",
         },
         on_tick=observe,
+        proofs=ProofFolder(
+            config.state / FOLDER, room=config.room, line=config.line, roster=trusted.roster_raw, disk=disk
+        ),
     )
 
 

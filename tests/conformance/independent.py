@@ -535,7 +535,7 @@ def exclude_each_other(a: dict[str, Any], b: dict[str, Any]) -> bool:
     if (a["session"], a["round"]) == (b["session"], b["round"]):
         return True
     low, high = sorted((a, b), key=lambda link: int(link["session"]))
-    if low["session"] < high["session"] and low["round"] > high["round"] and high["flags"] & 2:
+    if low["session"] < high["session"] and low["round"] >= high["round"] and high["flags"] & 2:
         return True
     sealed = {(session, number): content for session, number, content in a["entries"]}
     return any(sealed.get((s, n), content) != content for s, n, content in b["entries"])

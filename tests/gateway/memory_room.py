@@ -212,6 +212,8 @@ class MemoryRoom:
             limits=self.limits,
             witness_count=self.policy.witness_count,
             stored_grant=self.store.open_grant(room.LINE),
+            quarantined=self.store.quarantined(room.roster(), room.LINE, self.limits),
+            recent=self.store.recent_links(room.LINE, rounds=self.limits.rounds_in_memory),
         )
 
     def kill_gateway(self) -> None:

@@ -327,9 +327,9 @@ def test_one_number_with_two_contents_is_a_proof_in_the_round_of_the_second() ->
     line.check()
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", range(6))
 def test_a_cloned_card_with_the_same_session_is_proved_within_one_round(seed: int) -> None:
-    """Both boxes sign before either hears the other."""
+    """Whichever box hears the other first: it signs once more, so that there are two links of one session and round."""
     line = WatchedLine(seed).start()
     line.run(3.1)
     cheats.copy_while_off(line, "desk-3")
@@ -337,54 +337,41 @@ def test_a_cloned_card_with_the_same_session_is_proved_within_one_round(seed: in
     (alert,) = [alert for alert in line.alerts if alert.code is Verdict.EQUIVOCATION]
     first, second = alert.proof
     assert "desk-3 signed two links in session 2" in check_proof((first, second), VERIFIER)
-    for box in ("desk-3", "desk-3+1"):
-        assert line.units[box].stopped
-        (notice,) = [alert for alert in line.units[box].alerts if alert.code is Notice.ENROL_ANEW]
-        assert check_proof((notice.proof[0], notice.proof[1]), VERIFIER)
+    stopped = [line.units[box] for box in ("desk-3", "desk-3+1") if line.units[box].stopped]
+    assert stopped
+    for box in stopped:
+        assert [alert.code for alert in box.alerts if alert.code is Notice.ENROL_ANEW] == [Notice.ENROL_ANEW]
+        assert len([raw for raw in box.published if link_of(raw).session == 2]) == 1
     line.run(3)
     assert all(len(closed.links) == 3 for closed in line.log[-3:])
     line.check()
 
 
-@pytest.mark.parametrize("seed", [1, 4])
-def test_a_cloned_card_whose_one_box_hears_the_other_first_stops_that_box_within_one_round(seed: int) -> None:
-    """Then nobody has signed two things: there is the other box's link, which this one did not make, and no proof."""
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cloned_card_with_the_next_session_is_proved_within_one_round_of_the_first_that_is_taken(seed: int) -> None:
     line = WatchedLine(seed).start()
     line.run(3.1)
-    cheats.copy_while_off(line, "desk-3")
-    line.run(PERIOD_S)
-    stopped = [line.units[box] for box in ("desk-3", "desk-3+1") if line.units[box].stopped]
-    (notice,) = [alert for alert in stopped[0].alerts if alert.code is Notice.ENROL_ANEW]
-    (theirs,) = notice.proof
-    assert VERIFIER.link(theirs).body.unit == "desk-3"
-    assert theirs not in stopped[0].published
-    line.run(3)
-    assert all(len(closed.links) == 4 for closed in line.log[-3:])
-    line.check()
-
-
-def test_a_cloned_card_with_the_next_session_stops_the_original_within_one_round() -> None:
-    line = WatchedLine(2).start()
-    line.run(3.1)
     cheats.copy_while_on(line, "desk-3")
-    line.run(2 * PERIOD_S)
+    line.run(3 * PERIOD_S)
     original = line.units["desk-3"]
-    (notice,) = [alert for alert in original.alerts if alert.code is Notice.ENROL_ANEW]
-    (theirs,) = notice.proof
     assert original.stopped
-    assert (link_of(theirs).unit, link_of(theirs).session) == ("desk-3", original.session + 1)
+    assert [alert.code for alert in original.alerts if alert.code is Notice.ENROL_ANEW] == [Notice.ENROL_ANEW]
+    (alert,) = [alert for alert in line.alerts if alert.code is Verdict.EQUIVOCATION]
+    first, second = alert.proof
+    assert "used session 1 after session 2" in check_proof((first, second), VERIFIER)
     silent = len(original.published)
     line.run(3)
     assert len(original.published) == silent
+    assert all(len(closed.links) == 3 for closed in line.log[-3:])
     line.check()
 
 
-def test_a_cloned_card_whose_original_goes_on_with_its_session_is_proved_after_the_copys_second_round() -> None:
+def test_a_cloned_card_whose_original_goes_on_with_its_session_is_proved_in_the_copys_second_round() -> None:
     """The original does not stop, because somebody keeps the copy's links from it: then the gateway has the proof."""
     line = started(without="desk-4")
     by_thief(line, session=3)
     found: list[Alert] = []
-    for number in range(3):
+    for number in range(2):
         line.run(PERIOD_S)
         line.alerts.clear()
         assert line.gateway is not None
@@ -392,7 +379,7 @@ def test_a_cloned_card_whose_original_goes_on_with_its_session_is_proved_after_t
         by_thief(line, session=4, flags=LinkFlag.SESSION_KNOWN if known else LinkFlag.NONE)
         by_thief(line, session=3)
         found = [alert for alert in line.alerts if alert.code in (Verdict.EQUIVOCATION, Verdict.STALE_SESSION)]
-        assert [alert.code for alert in found] == [(Verdict.STALE_SESSION, Verdict.EQUIVOCATION)[number == 2]]
+        assert [alert.code for alert in found] == [(Verdict.STALE_SESSION, Verdict.EQUIVOCATION)[number]]
     first, second = found[0].proof
     assert "used session 3 after session 4" in check_proof((first, second), VERIFIER)
 

@@ -98,6 +98,7 @@ class Checks:
         self._follower = follow_log(self._closed_rounds(), roster=roster, line=line, limits=limits)
         self._signed: dict[bytes, Link] = {}
         self._heard: dict[tuple[str, int, int], bytes] = {}
+        self._heard_links: dict[str, list[Link]] = {}
         self._stored_grant: bytes | None = None
         self._open_grant: Grant | None = None
         self._opened_at = 0.0
@@ -182,6 +183,7 @@ class Checks:
     def gateway_started(self) -> None:
         """A gateway starts from its disk: what it had delivered and not stored may come a second time."""
         self._heard.clear()
+        self._heard_links.clear()
         for account in self.accounts.values():
             account.newest = max(account.logged, default=(0, 0))
 
@@ -332,9 +334,11 @@ class Checks:
         contents: list[tuple[tuple[str, int, int], bytes]] = [((f"{link.unit} link", link.session, link.round), raw)]
         contents += [((f"{link.unit} entry", entry.session, entry.sequence), entry.sealed) for entry in link.entries]
         twofold = [self._heard.setdefault(place, content) != content for place, content in contents]
-        accepted = self._open_grant.accepted.get(link.unit, NOTHING_ACCEPTED) if self._open_grant else NOTHING_ACCEPTED
-        older = link.round == round_ and link.prev == head and link.session < accepted.session
-        return link.unit if link.unit in self.compromised and (any(twofold) or older) else None
+        heard = self._heard_links.setdefault(link.unit, [])
+        backwards = any(_backwards(link, other) or _backwards(other, link) for other in heard)
+        heard.append(link)
+        current = link.round == round_ and link.prev == head
+        return link.unit if link.unit in self.compromised and (any(twofold) or (backwards and current)) else None
 
     def must_be_proved(self, unit: str | None) -> None:
         """G5: the gateway holds a proof against that unit by now."""
@@ -395,3 +399,8 @@ class Checks:
                 continue
             if box.backlog > 2:
                 raise GuaranteeError("G7", f"{box.box} still has {box.backlog} labels in its outbox")
+
+
+def _backwards(low: Link, high: Link) -> bool:
+    """A lower session in the round of a higher one whose grant knew it, or in a later round (ADR 5)."""
+    return low.session < high.session and low.round >= high.round and bool(high.flags & LinkFlag.SESSION_KNOWN)

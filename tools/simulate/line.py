@@ -227,6 +227,7 @@ class SimulatedLine:
             witness_count=2,
             stored_grant=self.box.stored_grant,
             quarantined=self.box.quarantined,
+            recent=[link for closed in self.log[-self.limits.rounds_in_memory :] for link in closed.links],
         )
         self.checks.gateway_started()
         self.connect_gateway()

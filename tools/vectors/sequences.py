@@ -360,10 +360,31 @@ def _unit_meets_its_own_name(line: Line) -> Iterator[SequenceCase]:
     assert not case.feed(TICK, at_ms=PERIOD_MS + LATE_MS + 10)
     yield case
 
-    case = _unit("cloned_card_later_session", "Another box signs as this unit, in the next session. It stops.")
+    case = _unit(
+        "cloned_card_heard_first",
+        "Another box signs as this unit, in its session and round, before this one has signed: it signs once, for the"
+        " proof, and stops.",
+    )
     grant, _, second = _round_7(line, case)
-    case.feed(UNIT, line.link(grant, digest(second), UNIT, 4, 1), says=Notice.ENROL_ANEW)
+    (testimony,) = case.feed(UNIT, line.link(grant, digest(second), UNIT, 3, 2), says=Notice.ENROL_ANEW)
+    assert digest(second) in testimony
     assert not case.feed(TICK, at_ms=LATE_MS + 10)
+    yield case
+
+    case = _unit(
+        "cloned_card_later_session",
+        "Another box signs as this unit, in the next session. This one signs no label any more; over the first"
+        " grant that knows that session it signs once, for the proof, and stops.",
+    )
+    grant, _, second = _round_7(line, case)
+    (own,) = case.feed(TICK, at_ms=LATE_MS + 10)
+    copy = line.link(grant, digest(own), UNIT, 4, 1)
+    case.feed(UNIT, copy, says=Notice.ENROL_ANEW)
+    later = following(grant, digest(copy), accepted={**grant.accepted, UNIT: Accepted(4, 4, 1)})
+    (testimony,) = case.feed(GRANT, signed(later), at_ms=PERIOD_MS)
+    assert digest(signed(later)) in testimony
+    case.feed(GRANT, signed(following(later, digest(testimony))), at_ms=2 * PERIOD_MS)
+    assert not case.feed(TICK, at_ms=2 * PERIOD_MS + LATE_MS + 10)
     yield case
 
 
@@ -441,17 +462,17 @@ def _gateway_finds_two_boxes(line: Line) -> Iterator[SequenceCase]:
     case = _gateway(
         "equivocation_session_backwards",
         "A copy of desk-1 comes up in session 4, the original goes on in session 3: stale as long as no grant that the"
-        " copy signed over knew session 4, and the proof in the round after.",
+        " copy signed over knew session 4, and the proof as soon as one does.",
     )
     _taken_7(line, case)
     grant = _next_round(case)
-    case.feed("desk-1", line.link(grant, digest(signed(grant)), "desk-1", 4, 1))
+    copy = line.link(grant, digest(signed(grant)), "desk-1", 4, 1)
+    case.feed("desk-1", copy)
+    case.feed("desk-1", line.link(grant, digest(copy), "desk-1", 3, 12), says=Verdict.STALE_SESSION)
     grant = _next_round(case, 2)
     copy = line.link(grant, digest(signed(grant)), "desk-1", 4, 2)
     case.feed("desk-1", copy)
-    case.feed("desk-1", line.link(grant, digest(copy), "desk-1", 3, 12), says=Verdict.STALE_SESSION)
-    grant = _next_round(case, 3)
-    backwards = line.link(grant, digest(signed(grant)), "desk-1", 3, 12)
+    backwards = line.link(grant, digest(copy), "desk-1", 3, 13)
     case.feed("desk-1", backwards, says=Verdict.EQUIVOCATION)
     yield case
 

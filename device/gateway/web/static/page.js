@@ -177,6 +177,7 @@ function pictureOf(card, record, box) {
 function awayWords(box) {
   if (box?.process === "stopped") return "Switched off";
   if (box?.process === "lost") return "Lost: power, network?";
+  if (box?.process === "enrol_anew") return "Copied or restored: enrol anew";
   return box ? "Connected, not signing" : "Not on the line";
 }
 
