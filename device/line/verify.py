@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from device.clock import TimeSource
 from device.config import LineLimits
@@ -20,6 +21,10 @@ from device.messages.label import Label
 from device.messages.link import Entry, Link, decode_link
 from device.messages.roster import Roster, SealingSuite
 from device.messages.sealing import Opener, Place, sealed_bytes
+
+#: At most so many bytes of an entry are not sealed, and of a link are not entries.
+_ENTRY_BYTES: Final = 22
+_LINK_BYTES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class OpenRound:
 
 
 class Verifier:
-    """Steps 1 to 5 for one line, under one roster. Raises ConfigError for a line longer than the limits allow."""
+    """Steps 1 to 5 for one line, under one roster. Raises ConfigError for a line longer than the limits allow, or when
+    a full link would be larger than a message may be."""
 
     def __init__(self, roster: Roster, line: str, limits: LineLimits) -> None:
         count = len(roster.lines.get(line, ()))
@@ -83,6 +89,13 @@ class Verifier:
             raise ConfigError(
                 f"Line {line} has {count} units on the roster; the limit `units_per_line` is {limits.units_per_line}.",
                 next_step="Split the line, or raise the limit on every box of the room.",
+            )
+        fullest = limits.entries_per_link * (sealed_bytes(roster.suite) + _ENTRY_BYTES) + _LINK_BYTES
+        if fullest > limits.message_bytes:
+            raise ConfigError(
+                f"A link of {limits.entries_per_link} entries in suite {roster.suite:d} has up to {fullest} bytes;"
+                f" the limit `message_bytes` is {limits.message_bytes}.",
+                next_step="Lower `entries_per_link` or raise `message_bytes`, on every box of the room.",
             )
         self._roster = roster
         self._line = line

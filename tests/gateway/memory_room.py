@@ -170,7 +170,11 @@ class MemoryRoom:
         will = status_document(self.identity, online=False, in_force=False, ingest=None)
         lines = () if self.policy.mode is Mode.OFF else (room.LINE,)
         self.link: FakeLink = self.broker.link(
-            [topics.link(room.ROOM, line, "+") for line in lines],
+            [
+                topic
+                for line in lines
+                for topic in (topics.link(room.ROOM, line, "+"), topics.unit_status(room.ROOM, line, "+"))
+            ],
             LastWill(topics.gateway_status(room.ROOM), encode(will)),
         )
         alerts = AlertBook(

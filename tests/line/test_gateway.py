@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -30,7 +31,9 @@ SEALER = Sealer(room.opener().public_key, SealingSuite.X25519_SHA256_CHACHA20POL
 class Driver:
     """A gateway with the clock and the store it needs."""
 
-    def __init__(self, *, roster: Roster | None = None, stored: bytes | None = None) -> None:
+    def __init__(
+        self, *, roster: Roster | None = None, stored: bytes | None = None, recent: Iterable[bytes] = ()
+    ) -> None:
         self.machine = LineGateway(
             roster=roster or room.roster(),
             line=room.LINE,
@@ -39,6 +42,7 @@ class Driver:
             limits=LIMITS,
             witness_count=2,
             stored_grant=stored,
+            recent=recent,
         )
         self.now = 0.0
         self.raw = b""
@@ -279,6 +283,23 @@ def test_a_label_from_next_week_is_delivered_and_marked() -> None:
     actions = driver.receive(driver.link("desk-1", driver.entry("desk-1", 1, wall_ms=WALL_MS + 7 * 86_400_000)))
     assert [action.time_plausible for action in actions if isinstance(action, Deliver)] == [False]
     assert [alert.code for alert in alerts(actions)] == [Verdict.IMPLAUSIBLE_TIME]
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_g5_a_restarted_gateway_holds_its_stored_links_against_what_comes_after(remembers: bool) -> None:
+    before = Driver()
+    before.connect()
+    first = before.link("desk-1", before.entry("desk-1", 1))
+    before.receive(first)
+    before.next_round()
+    after = Driver(stored=before.raw, recent=[first] if remembers else [])
+    after.connect()
+    again = after.link("desk-1", after.entry("desk-1", 1), after.entry("desk-1", 2))
+    found = alerts(after.receive(again))
+    if remembers:
+        assert [(alert.code, alert.proof) for alert in found] == [(Verdict.EQUIVOCATION, (first, again))]
+    else:
+        assert [alert.code for alert in found] == [Verdict.SEQUENCE_DISORDER]
 
 
 def test_a_quarantined_unit_is_not_heard_and_has_no_place_in_the_order() -> None:

@@ -92,6 +92,12 @@ def test_a_line_longer_than_the_limit_is_the_operators_to_correct() -> None:
         Verifier(room.roster(LIMITS.units_per_line + 1), room.LINE, LIMITS)
 
 
+def test_a_full_link_that_no_message_could_hold_is_the_operators_to_correct() -> None:
+    small = LineLimits(message_bytes=2_400)
+    with pytest.raises(ConfigError, match="message_bytes"):
+        Verifier(room.roster(), room.LINE, small)
+
+
 @pytest.mark.parametrize(
     ("source", "ahead_ms", "plausible"),
     [
