@@ -50,6 +50,12 @@ def _disk_writes() -> list[Measurement]:
     return disk_writes.measure()
 
 
+def _sealing() -> list[Measurement]:
+    from tools.bench import sealing
+
+    return sealing.measure()
+
+
 def _classroom() -> list[Measurement]:
     from tools.bench import classroom
 
@@ -60,6 +66,7 @@ PARTS: Final[dict[str, Callable[[], list[Measurement]]]] = {
     "front-end": _front_end,
     "inference": _inference,
     "line": _line,
+    "sealing": _sealing,
     "line-delay": _line_delay,
     "disk-writes": _disk_writes,
     "classroom": _classroom,
