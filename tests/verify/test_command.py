@@ -177,9 +177,11 @@ def test_the_authoritys_key_may_be_its_pem_file_and_limits_may_come_from_the_gat
     pem = tmp_path / "room-authority.pem"
     keys.write_verifying_key(pem, AUTHORITY.private_key.public_key())
     assert verify(path, "--roster", roster, "--authority", pem).code == 0
-    plan = DemoPlan(takes=[TAKE], port=free_port(), web_port=free_port(), limits=LineLimits(message_bytes=300))
+    plan = DemoPlan(takes=[TAKE], units=2, port=free_port(), web_port=free_port(), limits=LineLimits(units_per_line=2))
     config = demo_room.build(tmp_path / "room", plan).gateway_config
-    assert verify(path, "--roster", roster, "--config", config).finding == ("too_large", 1, 1)
+    ran = verify(path, "--roster", roster, "--config", config)
+    assert ran.code == 2
+    assert "units_per_line" in ran.error
 
 
 def test_only_one_line_can_be_asked_for(tmp_path: Path) -> None:

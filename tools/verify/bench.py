@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,7 +50,7 @@ def measure(path: Path, units: int) -> dict[str, float]:
         start, processor = time.perf_counter(), time.process_time()
         found = Checker(source, rosters.by_epoch, limits).run()
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+        peak = _peak_mib()
         if found.failure is not None:
             raise found.failure
         bare = bare_rate(source)
@@ -84,6 +84,12 @@ def bare_rate(source: StoreSource) -> float:
         best = min(best, (time.process_time() - start) / len(checks))
         assert good
     return 1 / best
+
+
+def _peak_mib() -> float:
+    """Greatest resident memory of this program (proc(5), VmHWM); `ru_maxrss` counts who started it, too."""
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) / 1_024
 
 
 def main(arguments: list[str] | None = None) -> int:
