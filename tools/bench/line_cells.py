@@ -28,7 +28,7 @@ START_S: Final = 60.0
 #: After a cell's last label packets are lost for so long, or until all labels are verified; then the network recovers,
 #: and so long may it take until they are.
 STILL_LOSSY_S: Final = 10.0
-RECOVERY_S: Final = 30.0
+RECOVERY_S: Final = 60.0
 #: Sealed labels of a cell, drawn by chance, on which everybody's keys are tried.
 ENTRIES_TRIED: Final = 40
 #: Above these shares the machine, not the line, may have made a delay: all its cores, and what other programs took.

@@ -127,6 +127,7 @@ _COLUMNS: Final = (
     "transit p95",
     "in 340 ms at p95",
     "lost",
+    "untold",
     "recovered (s)",
     "recognition kept",
     "leaked",
@@ -148,6 +149,7 @@ def _table(rows: Sequence[CellRow]) -> str:
             *(_ms(value) for value in (delay.p50, delay.p95, delay.p99, line.transit_ms.p95)),
             within,
             f"{line.lost} of {line.sent}",
+            f"{line.untold}",
             "" if row.recovered_s is None else f"{row.recovered_s:.1f}",
             kept,
             f"{line.readable + line.forged_accepted} of {line.attempts}",
@@ -187,7 +189,8 @@ def _reading(settings: Settings, wire: WireCost | None, attempts: int, won: int)
         "**Transit** is from the link that first carried the label to its acceptance.",
         "**Lost**: not verified after recovery. Packets are lost for"
         f" {STILL_LOSSY_S:g} s more after the cell's last label, or until all are verified; then the network recovers,"
-        f" and {RECOVERY_S:g} s are given. **Recovered**: when the last label was verified, after the last was made.",
+        f" and {RECOVERY_S:g} s are given. **Recovered**: when the last label was verified, after the last was made."
+        " **Untold**: verified and stored by the gateway, but its document did not reach the consumer over MQTT.",
         "**Leaked**: labels opened, and forged or replayed links accepted, over all attempts without the gateway's key;"
         " opening is tried with all keys of all units on labels drawn by chance. Over all cells"
         f" {won} of {attempts} succeeded.",

@@ -75,6 +75,7 @@ ABOUT: Final = {
     "refused": "what the gateway counted as refused meanwhile: at most one finding of a kind a unit and round",
     "delay_ms": "label made to accepted at the gateway, the wait for the round included; one clock, whole milliseconds",
     "transit_ms": "link that first carried the label published to accepted",
+    "untold": "verified and in the gateway's store, but the document did not reach the consumer over MQTT",
     "lost": f"sent and not verified {RECOVERY_S:g} s after the last label",
     "altered": "verified with another label, reason or time than its unit made",
     "recognition_box": "share of the labels sent that name the true emotion",
@@ -120,12 +121,14 @@ class RateRow(msgspec.Struct, frozen=True, kw_only=True):
     recognition_kept: float | None
     load_average: float
     entries_tried: int | None = None
+    untold: int = 0
 
     def problems(self) -> list[str]:
         """Why this rate counts as failed; empty when all is well."""
         found = {
             "no label was sent": self.sent == 0,
             f"{self.lost} of {self.sent} labels were lost": self.lost > 0,
+            f"{self.untold} of {self.sent} labels were stored, but their consumer was not told": self.untold > 0,
             f"{self.altered} labels were altered": self.altered > 0,
             f"{self.readable} opening attempts succeeded": self.readable > 0,
             f"{self.forged_accepted} forged or replayed links were accepted": self.forged_accepted > 0,
@@ -179,6 +182,7 @@ def row_of(trial: Trial, log: Mapping[bytes, int]) -> RateRow:
         recognition_kept=right_gateway / right_box if right_box else None,
         load_average=trial.load_average,
         entries_tried=trial.entries_tried,
+        untold=trial.untold,
     )
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from device.config import load_gateway, load_unit
 from device.gateway.documents import LabelDocument
+from device.gateway.store import LabelReader
 from device.gateway.wiring import STORE_FILE
 from device.line.actions import ClosedRound
 from device.messages import topics
@@ -58,6 +59,8 @@ RECOVERY_S: Final = 10.0
 STRIKE_S: Final = 1.0
 POLL_S: Final = 0.05
 BEGINS_IN_S: Final = 0.2
+#: Labels of one unit that the store is asked for at once.
+LABELS_READ: Final = 100_000
 
 
 class Units(Protocol):
@@ -86,7 +89,11 @@ class Units(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What was seen at one rate. `opened` are (attempts, readable) of parties without the key, `control` with it."""
+    """What was seen at one rate. `opened` are (attempts, readable) of parties without the key, `control` with it.
+
+    `verified` are the labels whose document the consumer got or the gateway stored; `untold` counts the stored ones
+    that the consumer did not get.
+    """
 
     pace: Pace
     units: int
@@ -100,6 +107,7 @@ class Trial:
     refused: int
     load_average: float
     entries_tried: int | None = None
+    untold: int = 0
 
 
 class LineRoom:
@@ -174,6 +182,18 @@ class LineRoom:
             raise ProgramError("The gateway's log is empty.", next_step="What it refused cannot be told from it.")
         return rounds
 
+    def stored(self, sent: Mapping[LabelName, Sent]) -> dict[LabelName, LabelDocument]:
+        """Those of these labels that stand in the gateway's store. Raises StorageError."""
+        reader = LabelReader(load_gateway(self.room.gateway_config).state / STORE_FILE)
+        since_ms = min((one.made_ms for one in sent.values()), default=0)
+        found: dict[LabelName, LabelDocument] = {}
+        for unit in {name[0] for name in sent}:
+            for document in reader.since(unit, since_ms, limit=LABELS_READ):
+                name = (unit, document.session, document.sequence)
+                if name in sent:
+                    found[name] = document
+        return found
+
     def close(self) -> None:
         """Stop everything that still runs."""
         self._stack.close()
@@ -229,6 +249,17 @@ def _let_run(line: LineRoom, moment: float, stop: threading.Event) -> None:
     until(line, lambda: False, moment - time.monotonic(), stop)
 
 
+def _until_stored(line: LineRoom, sent: Mapping[LabelName, Sent], seconds: float, stop: threading.Event) -> None:
+    """Let the room run until the consumer or the store has all these labels; the store is asked now and then only."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if until(line, lambda: sent.keys() <= line.tally.labels.keys(), STRIKE_S, stop):
+            return
+        missing = {name: one for name, one in sent.items() if name not in line.tally.labels}
+        if missing.keys() <= line.stored(missing).keys():
+            return
+
+
 def trial_of(
     line: LineRoom,
     rate_hz: float,
@@ -264,11 +295,13 @@ def trial_of(
     when_said()
     said = units.take()
 
-    def all_verified() -> bool:
+    def all_told() -> bool:
         return said.sent.keys() <= line.tally.labels.keys()
 
-    if not until(line, all_verified, recovery_s, stop) and mend is not None:
-        until(line, all_verified, mend(), stop)
+    if not until(line, all_told, recovery_s, stop) and mend is not None:
+        _until_stored(line, said.sent, mend(), stop)
+    told = {name: line.tally.labels[name] for name in said.sent if name in line.tally.labels}
+    stored = {} if len(told) == len(said.sent) else line.stored(said.sent)
     later = units.take()
     heard = {unit: [*said.heard[unit], *links] for unit, links in later.heard.items()}
     opened, control = _attempts(line, heard, entries_tried)
@@ -277,7 +310,8 @@ def trial_of(
         units=len(line.room.units),
         sent=said.sent,
         published_ms={**later.published_ms, **said.published_ms},
-        verified={name: line.tally.labels[name] for name in said.sent if name in line.tally.labels},
+        verified={**stored, **told},
+        untold=len(stored.keys() - told.keys()),
         opened=opened,
         control=control,
         forged=outsider.forged[before[0] :],

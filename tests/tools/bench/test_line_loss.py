@@ -112,9 +112,9 @@ def test_the_page_marks_what_is_no_figure_and_stands_beside_the_papers_bounds(tm
     write(tmp_path, results([cell_row(), cell_row(2.0, line=slow, recovered_s=None, no_figure=["busy"])]))
     text = (tmp_path / PAGE).read_text()
     assert "delay 340 ms, loss at most 5 %, leakage at most 15 %" in text
-    assert "| 5 % | 1 | 1 | 40 | 40 | 40 | 30 | yes | 0 of 2 | 0.2 |" in text
+    assert "| 5 % | 1 | 1 | 40 | 40 | 40 | 30 | yes | 0 of 2 | 0 | 0.2 |" in text
     assert "| 5 % | 2 ○ |" in text
-    assert "| 2 of 2 |" in text
+    assert "| 2 of 2 | 0 |  |" in text
     assert (tmp_path / PLOT).read_text().startswith("<svg")
 
 

@@ -115,6 +115,12 @@ def test_a_label_that_says_something_else_is_altered(changes: dict[str, Any]) ->
     assert row.problems() == ["1 labels/s: 1 labels were altered."]
 
 
+def test_a_label_that_is_stored_and_not_told_is_no_loss_but_a_problem() -> None:
+    row = row_of(trial([RIGHT, RIGHT], untold=1), GOOD_LOG)
+    assert (row.lost, row.recognition_kept) == (0, 1.0)
+    assert row.problems() == ["1 labels/s: 1 of 2 labels were stored, but their consumer was not told."]
+
+
 def test_labels_of_other_rates_do_not_count() -> None:
     verified = {("a1", 1, 1): document(1, RIGHT), ("a1", 1, 9): document(9, RIGHT)}
     assert row_of(trial([RIGHT], verified=verified), GOOD_LOG).verified == 1
