@@ -32,6 +32,8 @@ from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
 
 STORE_FILE: Final = "gateway.sqlite"
 SESSIONS: Final = "sessions"
+#: After a break a whole line brings its backlog: 40 units, 16 labels a link, each told twice, in some rounds.
+UNACKNOWLEDGED_MESSAGES: Final = 5_000
 
 
 def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
@@ -113,6 +115,7 @@ def _line_side(
         ],
         will=LastWill(topics.gateway_status(config.room), encode(will)),
         message_bytes=config.limits.message_bytes,
+        unacknowledged_messages=UNACKNOWLEDGED_MESSAGES,
     )
     outlets = Outlets(
         room=config.room,

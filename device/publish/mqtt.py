@@ -105,6 +105,7 @@ class MqttLink:
         subscription_qos: int = 1,
         will: LastWill | None = None,
         message_bytes: int = 32_768,
+        unacknowledged_messages: int = UNACKNOWLEDGED_MESSAGES,
     ) -> None:
         self._client_id = client_id
         self._broker = broker
@@ -112,6 +113,7 @@ class MqttLink:
         self._subscriptions = [(topic, SubscribeOptions(qos=subscription_qos)) for topic in subscriptions]
         self._will = will
         self._message_bytes = message_bytes
+        self._unacknowledged_messages = unacknowledged_messages
         self._events: queue.Queue[Event] = queue.Queue(broker.queue_messages + EVENTS_KEPT_FREE)
         self._dropped = 0
         self._taken = False
@@ -225,7 +227,7 @@ class MqttLink:
         client.tls_set_context(context)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
-        client.max_queued_messages_set(UNACKNOWLEDGED_MESSAGES)
+        client.max_queued_messages_set(self._unacknowledged_messages)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
