@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, Protocol
 
 from device.config import LineLimits
@@ -153,7 +154,8 @@ class Evidence:
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         self._seen: set[bytes] = set()
-        self._held: dict[int, list[SignedLink]] = {}
+        #: By round and unit.
+        self._held: dict[int, dict[str, list[SignedLink]]] = {}
         self._by_round: dict[tuple[str, int, int], SignedLink] = {}
         self._by_entry: dict[tuple[str, int, int], SignedLink] = {}
         #: Of each unit's sessions the first link that may prove an older one wrong, and the last link of all.
@@ -165,7 +167,7 @@ class Evidence:
 
     def add(self, link: SignedLink) -> tuple[bytes, bytes] | None:
         """Remember a link. Returns the proof, as (older, newer), if it contradicts a remembered one."""
-        if link.digest in self._seen or self._links_like(link) >= _LINKS:
+        if link.digest in self._seen or len(self._links_like(link)) >= _LINKS:
             return None
         proof = next(
             ((older.raw, link.raw) for older in self._candidates(link) if contradiction(older, link) is not None),
@@ -177,15 +179,16 @@ class Evidence:
     def forget_before(self, round_number: int) -> None:
         """Let go of links that are more than the remembered rounds older than `round_number`."""
         for old in [held for held in self._held if held < round_number - self._rounds]:
-            for link in self._held.pop(old):
+            for link in chain.from_iterable(self._held.pop(old).values()):
                 body = link.body
                 self._seen.discard(link.digest)
                 self._by_round.pop((body.unit, body.session, body.round), None)
                 for entry in body.entries:
                     self._by_entry.pop((body.unit, entry.session, entry.sequence), None)
 
-    def _links_like(self, link: SignedLink) -> int:
-        return sum(other.body.unit == link.body.unit for other in self._held.get(link.body.round, ()))
+    def _links_like(self, link: SignedLink) -> list[SignedLink]:
+        """Those of its unit and round."""
+        return self._held.setdefault(link.body.round, {}).setdefault(link.body.unit, [])
 
     def _candidates(self, link: SignedLink) -> list[SignedLink]:
         body = link.body
@@ -198,7 +201,7 @@ class Evidence:
     def _remember(self, link: SignedLink) -> None:
         body = link.body
         self._seen.add(link.digest)
-        self._held.setdefault(body.round, []).append(link)
+        self._links_like(link).append(link)
         self._by_round.setdefault((body.unit, body.session, body.round), link)
         for entry in body.entries:
             self._by_entry.setdefault((body.unit, entry.session, entry.sequence), link)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Final
 
 from device.errors import RemoteMessageError, Verdict
 from device.messages.envelope import DIGEST_BYTES, ContentType, Envelope, Signer, seal_envelope
@@ -28,6 +29,9 @@ class LinkFlag(IntFlag):
     NONE = 0
     MORE_BACKLOG = 1
     SESSION_KNOWN = 2
+
+
+_ALL_FLAGS: Final = LinkFlag.MORE_BACKLOG | LinkFlag.SESSION_KNOWN
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def decode_link(envelope: Envelope) -> Link:
     NOT_DETERMINISTIC."""
     fields = envelope.fields(_Key)
     flags = fields.unsigned(_Key.FLAGS)
-    if flags > LinkFlag.MORE_BACKLOG | LinkFlag.SESSION_KNOWN:
+    if flags > _ALL_FLAGS:
         raise RemoteMessageError(Verdict.NOT_DECODABLE, "A flag is unknown here.")
     return Link(
         room=fields.text(_Key.ROOM),

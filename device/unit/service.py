@@ -165,7 +165,7 @@ class UnitService:
 
     def _keep_safe(self, spill: Callable[[float], None]) -> None:
         # A unit that met its double writes nothing more: what it made may exist twice.
-        if self._machine.state is not UnitState.STOPPED:
+        if self._machine.state not in (UnitState.LEAVING, UnitState.STOPPED):
             spill(self._clock.monotonic())
 
     def _handle(self, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from device.line.unit import LineUnit, UnitState
 from device.messages import topics
 from device.messages.envelope import ContentType, open_envelope
 from device.messages.label import SenseState
-from device.messages.link import decode_link
+from device.messages.link import decode_link, sign_link
 from device.publish.ports import Event, LastWill
 from device.publish.spill import Spill, place_digest
 from device.system.storage import DISK, Disk
@@ -306,6 +307,24 @@ def test_a_restored_backup_stays_silent_and_writes_nothing(tmp_path: Path) -> No
     unit.run(20.0)
     assert unit.machine.state is UnitState.STOPPED
     assert stored(unit) == before
+    assert disk.calls == []
+
+
+def test_a_unit_that_met_a_later_session_of_its_own_name_writes_nothing_more(tmp_path: Path) -> None:
+    disk = FailingDisk(bytes_per_write=1 << 20)
+    unit = Unit(tmp_path, disk=disk)
+    unit.run(5.0)
+    newest = max(
+        (payload for topic, payload in unit.room.broker.published if topic == topics.link(room.ROOM, room.LINE, UNIT)),
+        key=lambda raw: decode_link(open_envelope(raw, wanted=ContentType.LINK)).round,
+    )
+    link = decode_link(open_envelope(newest, wanted=ContentType.LINK))
+    double = sign_link(replace(link, session=4, entries=()), room.signer(UNIT))
+    unit.machine.received(topics.link(room.ROOM, room.LINE, UNIT), double, unit.clock.monotonic())
+    assert unit.machine.state is UnitState.LEAVING
+    unit.run(20.0, gateway=False)
+    assert unit.machine.backlog > 0
+    assert unit.machine.state is UnitState.LEAVING
     assert disk.calls == []
 
 

@@ -127,6 +127,10 @@ class Broker:
         self.cuts[box] = how
         self._held.setdefault(box, [])
 
+    def holds(self, box: str) -> bool:
+        """Whether the network holds messages of or for a box that is cut off."""
+        return bool(self._held.get(box))
+
     def heal(self, box: str) -> None:
         """The box is back; what was held comes in one burst, in its order."""
         self.cuts.pop(box, None)

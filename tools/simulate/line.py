@@ -357,6 +357,10 @@ class SimulatedLine:
         self.checks.died(unit)
         unit.machine = None
         unit.outbox = SpillingOutbox(1, spill_after_s=1.0)
+        if self.broker.holds(box):
+            # What the network holds across a start for longer than an echo takes, the unit tells as a replay: a false
+            # alarm that docs/simulator.md names, and that accuses nobody else.
+            self.checks.late_echoes.add(unit.name)
         self.broker.leave(box)
         self._wakes.pop(box, None)
         self._disturb(box)

@@ -137,7 +137,7 @@ class SimulatedUnit:
     @property
     def stopped(self) -> bool:
         """Whether the unit asked to be enrolled anew."""
-        return self.machine is not None and self.machine.state == "stopped"
+        return self.machine is not None and self.machine.state in ("leaving", "stopped")
 
     def waiting(self) -> tuple[Entry, ...]:
         """What is in the outbox."""

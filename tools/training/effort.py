@@ -9,7 +9,8 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done in one run. `hours` were measured on two idle cores of a 2020s x86 server.
+    """How much is done in one run. `hours` is an estimate for two idle cores of a 2020s x86 server, from
+    single stages: the full run was never timed in one piece.
 
     `speech_steps`: steps of both speech stages, None for the recipe's. `stream_every`: of each corpus, every so-many-th
     clip of a speaker and emotion gets a stream for the fused head.

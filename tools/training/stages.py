@@ -24,7 +24,8 @@ def run(data: Path, effort: Effort, build: Path, bundle: Path, *, finished_face:
     """Rebuild the bundle. Raises ConfigError, before anything long starts, when a corpus is missing."""
     recipe = recipe_of(effort)
     pictures = _fewer(ferplus.load(data), effort.pictures)
-    print(f"Training ({effort.name}) takes about {effort.hours:g} hours on two idle cores; finished stages are kept.")
+    hours = f"about {effort.hours:g} hours on two idle cores (estimated)"
+    print(f"Training ({effort.name}) takes {hours}; finished stages are kept.")
     corpora = load_corpora(data, recipe.copies, build / "speech", of_each=effort.clips_of_each)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
