@@ -141,7 +141,8 @@ def check_losses(room: SoakRoom, record: Record) -> tuple[list[Check], list[Figu
     made = 0
     for life in room.lives:
         numbers = stored.get(life.unit, {}).get(life.session, [])
-        missing = max(life.made - len(numbers), 0)
+        on_disk = {number for session, number in life.spilled if session == life.session and not life.killed}
+        missing = max(life.made - len(on_disk.union(numbers)), 0)
         made += max(life.made, len(numbers))
         if not life.killed:
             unkilled += missing
@@ -151,7 +152,7 @@ def check_losses(room: SoakRoom, record: Record) -> tuple[list[Check], list[Figu
     checks = [
         at_most("labels lost with one kill -9, largest", max(both, default=0), bound, "labels"),
         at_most("the same in normal work", max(lost[True], default=0), NORMAL_BACKLOG, "labels"),
-        count("labels of units that were not killed, lost", unkilled),
+        count("labels of units that were stopped, neither stored nor on their disks", unkilled),
     ]
     figures = [
         Figure(name="labels made", value=made, unit="labels"),
@@ -232,7 +233,7 @@ def falling_links(links: Iterable[Link]) -> list[str]:
 
 def undelivered(room: SoakRoom, record: Record) -> set[Name]:
     """Labels that were durable at a kill and never reached the store."""
-    durable: set[Name] = {(life.unit, *number) for life in room.lives for number in life.spilled}
+    durable: set[Name] = {(life.unit, *number) for life in room.lives if life.killed for number in life.spilled}
     return durable - record.labels.keys()
 
 

@@ -199,6 +199,7 @@ class SoakRoom:
         for life in self._running.values():
             life.program.stop()
             life.ended = time.monotonic()
+            life.spilled = self.spilled(life.unit)
         self._running.clear()
 
     def spilled(self, unit: str) -> frozenset[Number]:
