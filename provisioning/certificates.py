@@ -35,6 +35,14 @@ class Role(StrEnum):
     CONSUMER = "consumer"
 
 
+class Reads(StrEnum):
+    """What a consumer may read: the class picture alone, every desk's labels too, or all that the room says."""
+
+    CLASS = "class"
+    DESK = "desk"
+    OPERATOR = "operator"
+
+
 def pem(certificate: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     """PEM text of a certificate or revocation list."""
     return certificate.public_bytes(serialization.Encoding.PEM)
