@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.messages.envelope import Signer
-from provisioning.refusals import Refusal, Refused
+from provisioning.refusals import Refusal, RefusalError
 
 #: Largest JSON body either side reads, in bytes; the trust bundle inside an answer has its own limit.
 BODY_BYTES: Final = 16_384
@@ -157,7 +157,7 @@ def sign_request(request: Signed, signer: Signer) -> Signed:
 
 
 def check_request(request: EnrolmentRequest | RenewalRequest, registrar: bytes) -> None:
-    """Raises Refused BAD_SIGNATURE, or OTHER_CHANNEL when the box spoke to another registrar than `registrar`."""
+    """Raises RefusalError BAD_SIGNATURE, or OTHER_CHANNEL when the box spoke to another registrar than `registrar`."""
     message = signed_part(request)
     pairs = [(request.key, request.signature)]
     if isinstance(request, RenewalRequest) and request.new_key is not None:
@@ -166,9 +166,9 @@ def check_request(request: EnrolmentRequest | RenewalRequest, registrar: bytes) 
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
         except (InvalidSignature, ValueError) as error:
-            raise Refused(Refusal.BAD_SIGNATURE) from error
+            raise RefusalError(Refusal.BAD_SIGNATURE) from error
     if request.registrar != registrar:
-        raise Refused(Refusal.OTHER_CHANNEL)
+        raise RefusalError(Refusal.OTHER_CHANNEL)
 
 
 def commitment(key: bytes, nonce: bytes) -> bytes:
@@ -184,10 +184,10 @@ def short_code(key: bytes, registrar: bytes, box_nonce: bytes, registrar_nonce: 
 
 
 def decode(raw: bytes, kind: type[Body], *, limit: int = BODY_BYTES) -> Body:
-    """A body of that kind. Raises Refused MALFORMED, naming the field."""
+    """A body of that kind. Raises RefusalError MALFORMED, naming the field."""
     if len(raw) > limit:
-        raise Refused(Refusal.MALFORMED, f"{len(raw)} bytes; at most {limit} are read.")
+        raise RefusalError(Refusal.MALFORMED, f"{len(raw)} bytes; at most {limit} are read.")
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(Refusal.MALFORMED, str(error)) from error
+        raise RefusalError(Refusal.MALFORMED, str(error)) from error

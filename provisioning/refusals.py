@@ -97,7 +97,7 @@ REFUSALS: Final[Mapping[Refusal, RefusalRow]] = {
 }
 
 
-class Refused(MoodlineError):
+class RefusalError(MoodlineError):
     """The registrar said no, or we say it: with the code and words of the table; `detail` names the field or peer."""
 
     def __init__(self, refusal: Refusal, detail: str = "") -> None:
