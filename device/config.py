@@ -61,9 +61,11 @@ class Trust(Section, frozen=True, kw_only=True):
 
 
 class Broker(Section, frozen=True, kw_only=True):
-    """The room's MQTT broker, reached over mutual TLS."""
+    """The room's MQTT broker, reached over mutual TLS. `server_name` is the name in its certificate when that is not
+    `host`: an address may change."""
 
     host: Name
+    server_name: Name | None = None
     port: Port = 8883
     keepalive_s: Annotated[int, msgspec.Meta(gt=0, lt=2**16)] = 15
     session_expiry_s: Annotated[int, msgspec.Meta(gt=0, lt=2**32)] = 3_600

@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,6 +26,7 @@ from device.config import Broker
 from device.errors import ConfigError, TransportError
 from device.publish.ports import Connected, Disconnected, Event, LastWill, Received, Refused
 from device.system.keys import check_owner_only
+from device.system.tls import PeerContext, peer_context
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -62,11 +63,15 @@ class Credentials(Protocol):
         ...
 
 
-def tls_context(credentials: Credentials) -> ssl.SSLContext:
-    """A client context that believes the room's certificate authority alone. Raises ConfigError naming the file."""
+def tls_context(
+    credentials: Credentials, *, server_name: str | None = None, floor_ms: int | None = None
+) -> PeerContext:
+    """A client context that believes the room's certificate authority alone; see `device.system.tls.peer_context`.
+
+    `floor_ms` is given when the clock is not set. Raises ConfigError naming the file.
+    """
     check_owner_only(credentials.key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = peer_context(server_name=server_name, floor_ms=floor_ms)
     try:
         context.load_verify_locations(credentials.certificate_authority)
     except OSError as error:
@@ -92,7 +97,8 @@ class MqttLink:
     `client_id` names the session at the broker, so two programs must never share one. The filters in `subscriptions`
     are asked for at each connection, which also brings the retained messages again; with `subscription_qos` 0 the
     broker keeps nothing for us while we are away. The broker answers "granted" to a filter that its access list forbids
-    (mosquitto 2.0), so an answer proves nothing: only what arrives does.
+    (mosquitto 2.0), so an answer proves nothing: only what arrives does. `floor` is asked before each connection: None
+    when the clock is set, else the time (ms since 1970) before which the broker's certificate must not have ended.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class MqttLink:
         will: LastWill | None = None,
         message_bytes: int = 32_768,
         unacknowledged_messages: int = UNACKNOWLEDGED_MESSAGES,
+        floor: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._client_id = client_id
         self._broker = broker
@@ -120,6 +127,7 @@ class MqttLink:
         self._subscribed = False
         self._stopping = threading.Event()
         self._under_way: paho.MQTTMessageInfo | None = None
+        self._floor = floor
         self._context: ssl.SSLContext | None = None
         self._client: paho.Client | None = None
         self._thread: threading.Thread | None = None
@@ -144,7 +152,7 @@ class MqttLink:
         """Begin to connect, and return at once. Raises ConfigError for unusable trust files."""
         if self._thread is not None:
             raise AssertionError("a link is started once")
-        self._context = tls_context(self._credentials)
+        self._context = self._fresh_context()
         self._thread = threading.Thread(target=self._run, name=f"mqtt {self._client_id}", daemon=True)
         self._thread.start()
 
@@ -186,10 +194,21 @@ class MqttLink:
         while not self._stopping.is_set():
             self._taken = False
             self._subscribed = not self._subscriptions
+            self._renew_context()
             self._connect_and_read()
             delay_s = FIRST_DELAY_S if self._taken else min(2 * delay_s, self._broker.reconnect_max_s)
             # A room's units must not all come back in the same moment.
             self._stopping.wait(delay_s * random.uniform(0.5, 1.0))
+
+    def _fresh_context(self) -> ssl.SSLContext:
+        return tls_context(self._credentials, server_name=self._broker.server_name, floor_ms=self._floor())
+
+    def _renew_context(self) -> None:
+        """For each connection anew: the clock may have been set, and our certificate renewed."""
+        try:
+            self._context = self._fresh_context()
+        except ConfigError as error:
+            LOG.warning("%s: connecting with the certificate that was loaded before. %s", self._client_id, error)
 
     def _connect_and_read(self) -> None:
         """One connection from its first to its last byte.

@@ -20,7 +20,7 @@ from device.publish.mqtt import UNACKNOWLEDGED_MESSAGES, MqttLink, tls_context
 from device.publish.ports import Connected, Disconnected, Event, Received, Refused
 from provisioning import certificates, keys
 from provisioning.boxes import Credentials
-from provisioning.certificates import CertificateAuthority, Role, now_utc
+from provisioning.certificates import MEMBER_LIFE, CertificateAuthority, Role, now_utc
 from provisioning.mosquitto import free_port
 
 CONNACK = bytes.fromhex("2003000000")
@@ -151,6 +151,40 @@ def events_after(answers: list[bytes], folder: Path, authority: CertificateAutho
     finally:
         link.stop(flush_s=0)
         broker.close()
+
+
+def test_the_certificates_name_may_differ_from_the_address_when_the_configuration_says_so(
+    tmp_path: Path, authority: CertificateAuthority, unit: Credentials
+) -> None:
+    broker = NonsenseBroker(credentials(tmp_path, authority, "broker", Role.BROKER), [GOOD_MESSAGE] * 2)
+    for name, refusal in (("elsewhere", "Hostname mismatch"), ("broker", None)):
+        address = Broker(host="localhost", port=broker.port, server_name=name, reconnect_max_s=1)
+        link = MqttLink("u1", address, unit, subscriptions=["a"])
+        link.start()
+        seen = until(link, Received if refusal is None else Disconnected)
+        link.stop(flush_s=0)
+        assert refusal is None or refusal in str(seen[-1])
+    broker.close()
+
+
+def test_each_connection_asks_for_the_floor_anew_and_takes_a_renewed_certificate(
+    tmp_path: Path, authority: CertificateAuthority, unit: Credentials
+) -> None:
+    broker = NonsenseBroker(credentials(tmp_path, authority, "broker", Role.BROKER), [GOOD_MESSAGE] * 2)
+    unit.certificate.write_bytes(b"half of a certi")
+    far = round((now_utc() + 2 * MEMBER_LIFE).timestamp() * 1_000)
+    floors = [far, far, far, 0]
+    address = Broker(host="127.0.0.1", port=broker.port, reconnect_max_s=1)
+    link = MqttLink("u1", address, unit, subscriptions=["a"], floor=lambda: floors.pop(0) if len(floors) > 1 else 0)
+    with pytest.raises(ConfigError):
+        link.start()
+    key = keys.signing_key(unit.key)
+    unit.certificate.write_bytes(certificates.pem(authority.issue("u1", Role.UNIT, key.public_key(), now_utc())))
+    link.start()
+    seen = until(link, Received)
+    link.stop(flush_s=0)
+    broker.close()
+    assert "before the last time that this box knows of" in str(seen[0])
 
 
 def test_error_in_the_library_costs_the_connection_and_not_the_program(
