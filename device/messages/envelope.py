@@ -41,6 +41,8 @@ class ContentType(StrEnum):
     POLICY = "application/moodline-policy+cbor"
     GRANT = "application/moodline-grant+cbor"
     LINK = "application/moodline-link+cbor"
+    SUCCESSION = "application/moodline-succession+cbor"
+    CONTINUITY = "application/moodline-continuity+cbor"
 
 
 class _Header(IntEnum):

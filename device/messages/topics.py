@@ -12,7 +12,7 @@ from typing import Final
 
 ROOT: Final = "moodline/v1"
 #: Names that no line may have: the room's own topics stand at that place.
-RESERVED_LINES: Final = frozenset({"alerts", "class", "gateway", "labels", "roster"})
+RESERVED_LINES: Final = frozenset({"alerts", "class", "gateway", "labels", "roster", "trust"})
 
 
 class TopicKind(StrEnum):
@@ -51,6 +51,11 @@ def unit_status(room: str, line: str, unit: str) -> str:
 def roster(room: str) -> str:
     """The signed roster; retained."""
     return f"{ROOT}/{room}/roster"
+
+
+def trust(room: str) -> str:
+    """The trust bundle, from which a unit learns a newer roster; retained."""
+    return f"{ROOT}/{room}/trust"
 
 
 def labels(room: str, line: str, unit: str) -> str:
