@@ -3,35 +3,65 @@
 What a member may publish and read follows from its role and its line, topic by topic; everything else is refused.
 Names come from certificates alone: `use_identity_as_username` takes the common name as user name, and
 `use_username_as_clientid` takes it as client id too, so that no member can take over another member's session.
+
+What mosquitto 2.0.11 (Debian 12) makes of SIGHUP, each found out against the real one (tests/integration):
+
+- It reads again, and drops nobody: access list, revocation list, its own certificate and key, the authorities that it
+  believes, and the limits. Rights change for open sessions too. TLS tickets of before are no longer taken, so nobody
+  comes back past the revocation list by an old one.
+- It does not read again: ports and addresses, and `max_connections`.
+- It keeps nothing that it cannot read anew: without a sound access list everybody may do everything, and without a
+  sound revocation list every revoked member may come back. So `check_files` stands before every reload, and files are
+  replaced whole. They must belong to the user that mosquitto runs as, who reads them then.
+- It ends no session whose member has lost its certificate or its rights: `provisioning.eviction` does.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from device.errors import ConfigError
 from device.messages import topics
-from provisioning.certificates import Role
+from device.system.storage import read
+from provisioning.certificates import Reads, Role
 
 CONFIG_FILE: Final = "mosquitto.conf"
 ACCESS_FILE: Final = "access.acl"
+#: Authorities, own certificate, revocation list, own key: read again at each reload.
+TLS_FILES: Final = ("authority.pem", "certificate.pem", "revoked.pem", "key.pem")
+ACCESS_LINE: Final = re.compile(r"(#.*|user [a-z0-9-]+|topic (read|write|readwrite) [a-z0-9/+-]+)?")
+FILE_BYTES: Final = 1 << 20
 WRITTEN_BY: Final = "# Written by moodline-provision from the room's members. Changes here are overwritten.\n"
 
 
 @dataclass(frozen=True)
 class Member:
-    """Whom the broker lets in. `line` is set for units alone."""
+    """Whom the broker lets in. `line` is set for units alone, `reads` for consumers: None is the same as OPERATOR."""
 
     name: str
     role: Role
     line: str | None = None
+    reads: Reads | None = None
 
 
 @dataclass(frozen=True)
 class BrokerSettings:
-    """Where the broker listens and what it bears. Times in seconds, sizes in bytes."""
+    """Where the broker listens and what it bears. Times in seconds, sizes in bytes.
+
+    Messages in flight and queued (by number and by bytes) are counted for each member. A packet holds the topic too;
+    the largest that the room has is the trust bundle. A member that says nothing for one and a half `keepalive_s` is
+    gone; one that asks for longer silence is told so (MQTT 5) or refused (MQTT 3.1.1).
+    """
 
     port: int
     address: str = "127.0.0.1"
@@ -39,7 +69,9 @@ class BrokerSettings:
     packet_bytes: int = 65_536
     inflight_messages: int = 20
     queued_messages: int = 5_000
+    queued_bytes: int = 8 << 20
     connections: int = 200
+    keepalive_s: int = 120
     autosave_s: int = 30
 
 
@@ -54,6 +86,7 @@ def rights(room: str, lines: Iterable[str], member: Member) -> list[str]:
                 f"topic read {topics.link(room, member.line, '+')}",
                 f"topic read {topics.grant(room, member.line)}",
                 f"topic read {topics.roster(room)}",
+                f"topic read {topics.trust(room)}",
             ]
         case Role.GATEWAY:
             on_lines = [
@@ -69,21 +102,33 @@ def rights(room: str, lines: Iterable[str], member: Member) -> list[str]:
             return [
                 *on_lines,
                 f"topic write {topics.roster(room)}",
-                f"topic write {topics.class_picture(room)}",
+                f"topic write {topics.trust(room)}",
                 f"topic write {topics.class_picture(room)}",
                 f"topic write {topics.alerts(room)}",
                 f"topic write {topics.gateway_status(room)}",
             ]
         case Role.CONSUMER:
-            return [
-                f"topic read {topics.labels(room, '+', '+')}",
-                f"topic read {topics.class_picture(room)}",
-                f"topic read {topics.class_picture(room)}",
-                f"topic read {topics.alerts(room)}",
-                f"topic read {topics.gateway_status(room)}",
-            ]
+            return [f"topic read {wanted}" for wanted in _readable(room, lines, member.reads or Reads.OPERATOR)]
         case Role.BROKER:
             return []
+
+
+def _readable(room: str, lines: Iterable[str], reads: Reads) -> list[str]:
+    filters = [topics.class_picture(room), topics.gateway_status(room)]
+    if reads in (Reads.DESK, Reads.OPERATOR):
+        filters.append(topics.labels(room, "+", "+"))
+    if reads is Reads.OPERATOR:
+        filters += [topics.alerts(room), *(topics.unit_status(room, line, "+") for line in lines)]
+    return filters
+
+
+def last_word(room: str, member: Member) -> str:
+    """An access block for a unit that is being put out: its own status and nothing else, for a moment.
+
+    It is appended to an access list in which the unit no longer stands (see `provisioning.eviction`).
+    """
+    assert member.line is not None
+    return f"\nuser {member.name}\ntopic readwrite {topics.unit_status(room, member.line, member.name)}\n"
 
 
 def access_list(room: str, members: Iterable[Member]) -> str:
@@ -127,6 +172,8 @@ autosave_on_changes false
 max_packet_size {settings.packet_bytes}
 max_inflight_messages {settings.inflight_messages}
 max_queued_messages {settings.queued_messages}
+max_queued_bytes {settings.queued_bytes}
+max_keepalive {settings.keepalive_s}
 persistent_client_expiration 1d
 # A small message must not wait for the acknowledgement of the one before it.
 set_tcp_nodelay true
@@ -139,3 +186,74 @@ log_type warning
 log_type notice
 connection_messages true
 """
+
+
+def check_files(folder: Path) -> None:
+    """Whether mosquitto may read the folder's files anew: it opens the room to everybody where it cannot.
+
+    Raises ConfigError naming the first file that is missing, unsound, or unreadable for the user mosquitto runs as;
+    StorageError.
+    """
+    account = _account(folder / CONFIG_FILE)
+    for name in (CONFIG_FILE, ACCESS_FILE, *TLS_FILES):
+        _check_readable(folder / name, account)
+    rules = _content(folder / ACCESS_FILE).splitlines()
+    for number, line in enumerate(rules, start=1):
+        if not ACCESS_LINE.fullmatch(line):
+            raise _unsound(folder / ACCESS_FILE, f"line {number} is no rule")
+    if not any(line.startswith("user ") for line in rules):
+        raise _unsound(folder / ACCESS_FILE, "names nobody")
+    authority, certificate, revoked, key = (folder / name for name in TLS_FILES)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise _unsound(certificate, f"cannot be used with {key.name} ({error.strerror})") from error
+    try:
+        believed = x509.load_pem_x509_certificates(_content(authority).encode())
+        listed = x509.load_pem_x509_crl(_content(revoked).encode())
+        signed = any(listed.is_signature_valid(_ed25519(issuer)) for issuer in believed)
+    except (ValueError, TypeError) as error:
+        raise _unsound(revoked, f"or {authority.name} cannot be read ({error})") from error
+    if not signed:
+        raise _unsound(revoked, f"is not signed by an authority in {authority.name}")
+
+
+def _ed25519(certificate: x509.Certificate) -> Ed25519PublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError("its key is not Ed25519")
+    return key
+
+
+def _content(path: Path) -> str:
+    return read(path, limit=FILE_BYTES).decode("utf-8", "replace")
+
+
+def _account(config: Path) -> pwd.struct_passwd:
+    if not config.exists():
+        raise _unsound(config, "is missing")
+    names = [line.removeprefix("user ") for line in _content(config).splitlines() if line.startswith("user ")]
+    try:
+        return pwd.getpwnam(names[0])
+    except (IndexError, KeyError) as error:
+        raise _unsound(config, "names no user of this machine") from error
+
+
+def _check_readable(path: Path, account: pwd.struct_passwd) -> None:
+    """As mosquitto reads when it has given up root: every folder above must let its user through, too."""
+    groups = set(os.getgrouplist(account.pw_name, account.pw_gid))
+    for step, owner, group, others in [
+        (path, 0o400, 0o040, 0o004),
+        *((up, 0o100, 0o010, 0o001) for up in path.parents),
+    ]:
+        try:
+            found = step.stat()
+        except OSError as error:
+            raise _unsound(step, f"cannot be read ({error.strerror})") from error
+        mine = owner if found.st_uid == account.pw_uid else group if found.st_gid in groups else others
+        if account.pw_uid != 0 and not found.st_mode & mine:
+            raise _unsound(step, f"cannot be read by {account.pw_name}, whom mosquitto runs as")
+
+
+def _unsound(path: Path, what: str) -> ConfigError:
+    return ConfigError(f"{path}: {what}.", next_step="Write the broker's files anew; mosquitto was not told to reload.")

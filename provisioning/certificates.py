@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -19,9 +20,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from device.errors import ConfigError
+from device.system.storage import read
+
 AUTHORITY_LIFE: Final = timedelta(days=3_650)
 MEMBER_LIFE: Final = timedelta(days=730)
 REVOCATION_LIST_LIFE: Final = timedelta(days=3_650)
+CERTIFICATE_BYTES: Final = 65_536
 BACKDATED: Final = timedelta(days=1)
 """Certificates begin a day before they are made, for boxes whose clock is somewhat late."""
 
@@ -46,6 +51,28 @@ class Reads(StrEnum):
 def pem(certificate: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     """PEM text of a certificate or revocation list."""
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """The certificate of a PEM file. Raises ConfigError naming the file, StorageError when it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(read(path, limit=CERTIFICATE_BYTES))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not a certificate.", next_step="Put back a whole copy.") from error
+
+
+def key_of(certificate: x509.Certificate) -> bytes:
+    """The raw Ed25519 key (32 bytes) that a certificate of the room is about. Raises ConfigError on any other key."""
+    key = certificate.public_key()
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError("The certificate's key is no Ed25519 key.", next_step="Put back the room's own certificate.")
+    return key.public_bytes_raw()
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The `hosts` for which a certificate was issued: its alternative names but for the first, which is the id."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(str(name.value) for name in names)[1:]
 
 
 def digest(certificate: x509.Certificate) -> bytes:
@@ -113,11 +140,19 @@ class CertificateAuthority:
         return cls(room, key, certificate)
 
     def issue(
-        self, name: str, role: Role, public_key: Ed25519PublicKey, now: datetime, *, hosts: Iterable[str] = ()
+        self,
+        name: str,
+        role: Role,
+        public_key: Ed25519PublicKey,
+        now: datetime,
+        *,
+        hosts: Iterable[str] = (),
+        life: timedelta = MEMBER_LIFE,
     ) -> x509.Certificate:
         """A member's certificate, for TLS as server (broker) or as client (all others), never both.
 
         `hosts` are the names and addresses under which a server is reached; a client's only alternative name is its id.
+        It ends `life` after `now`.
         """
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if role is Role.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
@@ -130,7 +165,7 @@ class CertificateAuthority:
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
-            .not_valid_after(now + MEMBER_LIFE)
+            .not_valid_after(now + life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from device.errors import ConfigError, TransportError
+from provisioning.broker import check_files
 
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10.0
+SERVICE: Final = "mosquitto.service"
 EXTRA_FOLDERS: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -30,6 +32,20 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.create_server((host, 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def reload_service(folder: Path, service: str = SERVICE) -> None:
+    """The same for the mosquitto that systemd runs over that folder, for a caller who may reload the service.
+
+    Raises ConfigError for files that must not be read, TransportError when systemd refuses.
+    """
+    check_files(folder)
+    try:
+        subprocess.run(["systemctl", "reload", service], check=True, capture_output=True, timeout=STOP_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TransportError(
+            f"{service}: was not reloaded ({error}).", next_step=f"Run as root: systemctl reload {service}"
+        ) from error
 
 
 class Mosquitto:
@@ -70,7 +86,13 @@ class Mosquitto:
         self._wait_until_listening()
 
     def reload(self) -> None:
-        """Read access list, certificates and revocation list again without dropping anybody."""
+        """Read access list, certificates, revocation list and limits again without dropping anybody.
+
+        It holds for whoever connects after this call. Raises ConfigError for files that must not be read (see
+        `provisioning.broker.check_files`), TransportError when mosquitto does not run.
+        """
+        if self.pid is not None:
+            check_files(self._folder)
         self._signal(signal.SIGHUP)
 
     def stop(self) -> None:
