@@ -82,13 +82,22 @@ class Evictor:
                 write_durably(path, access, mode=mode)
                 self.reload()
 
+    def credentials(self, folder: Path, member: Member) -> Credentials:
+        """Files in that folder with which to connect in the member's name, for minutes. Raises StorageError."""
+        made = Credentials(folder / "key.pem", folder / "certificate.pem", folder / "authority.pem")
+        public_key = keys.signing_key(made.key).public_key()
+        certificate = self.ca.issue(member.name, member.role, public_key, now_utc(), life=CERTIFICATE_LIFE)
+        write_durably(made.certificate, certificates.pem(certificate))
+        write_durably(made.certificate_authority, certificates.pem(self.ca.certificate))
+        return made
+
     def _take_over(self, member: Member) -> None:
         status = topics.unit_status(self.ca.room, member.line, member.name) if member.line is not None else None
         with tempfile.TemporaryDirectory(prefix="moodline-evict-") as folder:
             link = MqttLink(
                 member.name,
                 msgspec.structs.replace(self.broker, session_expiry_s=SESSION_S),
-                self._credentials(Path(folder), member),
+                self.credentials(Path(folder), member),
                 subscriptions=[status] if status is not None else [],
             )
             link.start()
@@ -98,14 +107,6 @@ class Evictor:
                     _say_revoked(link, status, member.name, member.line)
             finally:
                 link.stop()
-
-    def _credentials(self, folder: Path, member: Member) -> Credentials:
-        made = Credentials(folder / "key.pem", folder / "certificate.pem", folder / "authority.pem")
-        public_key = keys.signing_key(made.key).public_key()
-        certificate = self.ca.issue(member.name, member.role, public_key, now_utc(), life=CERTIFICATE_LIFE)
-        write_durably(made.certificate, certificates.pem(certificate))
-        write_durably(made.certificate_authority, certificates.pem(self.ca.certificate))
-        return made
 
 
 def _wait_until_taken(link: MqttLink, name: str) -> None:
