@@ -1,4 +1,5 @@
-"""`moodline-unit`: the desk program. Exit codes: 0 stopped, 2 refused to start (the message says why)."""
+"""`moodline-unit`: the desk program. Exit codes: 0 stopped, 2 refused to start, or to go on under a newer roster (the
+message says why)."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from pathlib import Path
 from device.config import load_unit
 from device.errors import CaptureError, MoodlineError
 from device.system.systemd import log_handler
+from device.unit.service import Ending
 from device.unit.wiring import build
 
 REFUSED = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one unit until SIGTERM or SIGINT."""
+    """Run one unit until SIGTERM or SIGINT. Under a newer roster it builds itself anew, in a new session."""
     parser = argparse.ArgumentParser(
         prog="moodline-unit",
         description="Runs the box of one desk: senses, decides on the box, and sends sealed, signed labels.",
@@ -37,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.list_devices:
             return list_devices()
-        service = build(load_unit(options.config))
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        service.run(stop)
+        while build(load_unit(options.config)).run(stop) is Ending.NEWER_ROSTER and not stop.is_set():
+            pass
     except MoodlineError as error:
         print(f"moodline-unit: {error}", file=sys.stderr)
         return REFUSED

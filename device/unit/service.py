@@ -2,7 +2,8 @@
 
 It phase-locks to the line: a grant asks for a decision at once (`Infer`); without grants the unit decides on its own
 clock and its outbox fills. Nothing a peer sends can stop it, nor a disk that refuses what the outbox spills; what its
-configuration does wrong does.
+configuration does wrong does. What does end the loop, beside a stop, is a newer roster: the program builds itself anew
+under it, or refuses to, as at any start.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from device.clock import Clock, TimeSource
-from device.errors import TransportError
+from device.errors import ConfigError, RemoteMessageError, StorageError, TransportError
 from device.inference.decision import Decision
 from device.line.actions import Action, Alert, Infer, Notice, Publish
 from device.line.unit import LineUnit, UnitState
@@ -23,8 +25,10 @@ from device.messages.label import PERMILLE, Label, LabelState
 from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
 from device.publish.spill import Spill
 from device.system.systemd import ServiceNotifier
+from device.system.trusted_time import TrustedTime
+from device.trust import TrustChange, line_in
 from device.unit.proofs import ProofFolder
-from device.unit.status import ENROL_ANEW, RUNNING, UnitStatus, status_payload
+from device.unit.status import ENROL_ANEW, REVOKED, RUNNING, UnitStatus, status_payload
 
 LOG: Final = logging.getLogger(__name__)
 #: How often the senses are drained between ticks, in seconds.
@@ -64,9 +68,24 @@ class Senses(Protocol):
         ...
 
 
+class Newer(Protocol):
+    """What the service asks of `device.trust.TrustStore`."""
+
+    def offer(self, bundle_raw: bytes) -> TrustChange | None:
+        """Verify a trust bundle and keep it when it is newer. Raises RemoteMessageError, ConfigError, StorageError."""
+        ...
+
+
+class Ending(StrEnum):
+    """Why the loop ended."""
+
+    STOPPED = "stopped"
+    NEWER_ROSTER = "newer_roster"
+
+
 @dataclass(frozen=True)
 class Identity:
-    """Who and where this unit is, and which bundle it runs."""
+    """Who and where this unit is, with which public key (32 bytes), and which bundle it runs."""
 
     room: str
     line: str
@@ -74,6 +93,7 @@ class Identity:
     session: int
     bundle: str
     policy: str
+    key: bytes
 
 
 class UnitService:
@@ -89,6 +109,9 @@ class UnitService:
         spill: Spill,
         link: Link,
         status_topic: str,
+        trust_topic: str,
+        trust: Newer,
+        time: TrustedTime,
         notifier: ServiceNotifier,
         period_s: float,
         resting: Mapping[str, str] = MappingProxyType({"microphone": "ok", "camera": "ok"}),
@@ -97,7 +120,7 @@ class UnitService:
     ) -> None:
         """`senses` is None when the unit is muted: then nothing is captured, the sealed labels say so, and the public
         status shows `resting` for the senses, as of a unit without a fault. `proofs` keeps what the unit finds against
-        others."""
+        others. `time` says which of the gateway's times can be believed."""
         self._identity = identity
         self._clock = clock
         self._senses = senses
@@ -106,6 +129,9 @@ class UnitService:
         self._spill = spill
         self._link = link
         self._status_topic = status_topic
+        self._trust_topic = trust_topic
+        self._trust = trust
+        self._time = time
         self._notifier = notifier
         self._period_s = period_s
         self._on_tick = on_tick
@@ -118,25 +144,33 @@ class UnitService:
         self._line_state = "away"
         self._gateway_offset_ms: float | None = None
         self._stopping = False
+        self._newer: TrustChange | None = None
         self._told = ""
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Raises CaptureError only when no sense at all can be opened at the start."""
+    def run(self, stop: threading.Event) -> Ending:
+        """Until `stop` is set or a newer roster is taken; leaves everything closed.
+
+        Raises CaptureError only when no sense at all can be opened at the start.
+        """
         if self._senses is not None:
             self._senses.start()
         self._link.start()
         self._notifier.ready()
         try:
-            while not stop.is_set():
+            while not stop.is_set() and self._newer is None:
                 self.step()
-            self._await_last_grant()
+            # Under a newer roster the gateway covers nothing of before: what waits comes again in the next session.
+            if self._newer is None:
+                self._await_last_grant()
         finally:
-            self._notifier.stopping()
+            if self._newer is None:
+                self._notifier.stopping()
             self._keep_safe(self._spill.flush)
-            self._say_status(process="stopped")
+            self._say_status(process=REVOKED if self._process == REVOKED else "stopped")
             self._link.stop()
             if self._senses is not None:
                 self._senses.stop()
+        return Ending.STOPPED if self._newer is None else Ending.NEWER_ROSTER
 
     def step(self) -> None:
         """One turn of the loop: wait for an event or a deadline, then do what is due."""
@@ -146,6 +180,8 @@ class UnitService:
         event = self._link.next_event(max(due - now, 0.0))
         if event is not None:
             self._handle(event)
+        if self._newer is not None:
+            return
         now = self._clock.monotonic()
         if now >= self._next_pump:
             if self._senses is not None:
@@ -164,8 +200,8 @@ class UnitService:
             self.step()
 
     def _keep_safe(self, spill: Callable[[float], None]) -> None:
-        # A unit that met its double writes nothing more: what it made may exist twice.
-        if self._machine.state not in (UnitState.LEAVING, UnitState.STOPPED):
+        # A unit that met its double writes nothing more: what it made may exist twice. Nor does one that was put out.
+        if self._machine.state not in (UnitState.LEAVING, UnitState.STOPPED) and self._process != REVOKED:
             spill(self._clock.monotonic())
 
     def _handle(self, event: Event) -> None:
@@ -183,8 +219,29 @@ class UnitService:
                 self._carry_out(self._machine.disconnected(now))
             case Refused(what, reason):
                 LOG.error("The broker refused %s: %s. Is this unit on the room's access list?", what, reason)
+            case Received(topic, payload, _) if topic == self._trust_topic:
+                self._take_bundle(payload)
             case Received(topic, payload, _):
                 self._carry_out(self._machine.received(topic, payload, now))
+
+    def _take_bundle(self, bundle: bytes) -> None:
+        try:
+            self._newer = self._trust.offer(bundle)
+        except (RemoteMessageError, ConfigError, StorageError) as error:
+            LOG.error("A trust bundle was not taken; the roster that stood stands. %s", error)
+            return
+        if self._newer is None:
+            return
+        roster, identity = self._newer.trusted.roster, self._identity
+        line = line_in(roster, identity.unit, identity.key)
+        if line is None:
+            self._process = REVOKED
+            LOG.error("The roster of epoch %d does not let this unit speak any more. It signs nothing.", roster.epoch)
+        else:
+            where = "" if line == identity.line else f", and this unit moves to line {line}"
+            LOG.info(
+                "The roster of epoch %d takes the place of epoch %d%s.", roster.epoch, self._newer.from_epoch, where
+            )
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -195,7 +252,8 @@ class UnitService:
                     except TransportError as error:
                         LOG.info("%s", error)
                 case Infer(_, gateway_ms):
-                    self._gateway_offset_ms = gateway_ms - self._clock.monotonic() * 1000
+                    if self._time.note(gateway_ms, TimeSource.GATEWAY):
+                        self._gateway_offset_ms = gateway_ms - self._clock.monotonic() * 1000
                     self._decide(granted=True)
                 case Alert():
                     self._tell(action)
@@ -215,6 +273,8 @@ class UnitService:
         self._next_own_tick = now + self._period_s * (OWN_TICK_PERIODS if granted else 1.0)
         if self._stopping:
             return
+        if self._clock.time_source() is TimeSource.NTP:
+            self._time.note(self._clock.wall_ms(), TimeSource.NTP)
         label = self._muted_label(now) if self._senses is None else self._sensed_label(self._senses, now)
         if self._on_tick is not None:
             self._on_tick(label.window_end_ms)

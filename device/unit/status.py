@@ -9,6 +9,8 @@ import msgspec
 RUNNING: Final = "running"
 #: The box found that its identity is in use elsewhere or was restored from a copy: it signs nothing any more.
 ENROL_ANEW: Final = "enrol_anew"
+#: The room authority's newest roster lets this box speak no more; the last word of its program.
+REVOKED: Final = "revoked"
 
 
 class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

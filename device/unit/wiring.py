@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 import models
 from device.capture.ports import AudioSource, VideoSource
 from device.capture.replay import Replay
@@ -22,13 +24,16 @@ from device.line.unit import LineUnit
 from device.messages import topics
 from device.messages.policy import Mode
 from device.messages.roster import Roster
+from device.messages.trust_bundle import BUNDLE_BYTES
 from device.publish.mqtt import MqttLink
 from device.publish.ports import LastWill
 from device.publish.spill import Spill, place_digest
 from device.system.clock import SystemClock
 from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionCounter
 from device.system.systemd import ServiceNotifier
-from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
+from device.system.tls import certificate_begins_ms
+from device.system.trusted_time import TIME_FILE, TrustedTime
+from device.trust import PROVISION_AGAIN, Trusted, TrustStore, load_signer, load_trusted
 from device.unit.pipeline import Pipeline
 from device.unit.proofs import FOLDER, ProofFolder
 from device.unit.service import Identity, UnitService
@@ -54,32 +59,20 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
     is raised last, so a box that refuses to start uses none.
     """
     clock = clock or SystemClock()
-    trusted = load_trusted(config.trust, config.room, clock)
-    roster = trusted.roster
-    if roster.line_of(config.unit) != config.line or config.unit in roster.revoked:
-        why = "is revoked" if config.unit in roster.revoked else f"is not on line {config.line}"
-        raise ConfigError(f"{config.trust.roster}: {config.unit} {why}.", next_step=PROVISION_AGAIN)
-    keys = {unit.unit: unit.key for unit in roster.units_of(config.line)}
+    trusted = load_trusted(config.trust, config.room, clock, disk)
+    config = _on_its_line(config, trusted.roster)
+    keys = {unit.unit: unit.key for unit in trusted.roster.units_of(config.line)}
     signer = load_signer(config.trust, config.unit, keys.get(config.unit))
     pipeline, observe, bundle = _senses(config, trusted, clock)
     session = SessionCounter(config.state / SESSION_FILE, disk=disk).raise_()
-    spill = _open_spill(config, roster, session, disk)
+    spill = _open_spill(config, trusted.roster, session, disk)
     status_topic = topics.unit_status(config.room, config.line, config.unit)
-    link = MqttLink(
-        config.unit,
-        config.broker,
-        config.trust,
-        subscriptions=(
-            topics.grant(config.room, config.line),
-            topics.link(config.room, config.line, "+"),
-        ),
-        # What the line said while we were away is over: the retained grant says where it stands now.
-        subscription_qos=0,
-        will=LastWill(status_topic, last_will(config.unit, config.line, session)),
-        message_bytes=config.limits.message_bytes,
+    time = TrustedTime(
+        config.state / TIME_FILE, clock, known_ms=certificate_begins_ms(config.trust.certificate), disk=disk
     )
+    link = _link(config, LastWill(status_topic, last_will(config.unit, config.line, session)), time)
     machine = LineUnit(
-        roster=roster,
+        roster=trusted.roster,
         line=config.line,
         session=session,
         signer=signer,
@@ -88,13 +81,16 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
     )
     LOG.info("Unit %s (%s), line %s, session %d, bundle %s", config.unit, config.desk, config.line, session, bundle)
     return UnitService(
-        Identity(config.room, config.line, config.unit, session, bundle, trusted.policy.mode.value),
+        Identity(config.room, config.line, config.unit, session, bundle, trusted.policy.mode.value, signer.public_key),
         clock=clock,
         senses=pipeline,
         machine=machine,
         spill=spill,
         link=link,
         status_topic=status_topic,
+        trust_topic=topics.trust(config.room),
+        trust=TrustStore(config.trust, config.room, trusted, clock, disk=disk),
+        time=time,
         notifier=ServiceNotifier(),
         period_s=config.limits.round_period_ms / 1000,
         resting={
@@ -105,6 +101,39 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
         proofs=ProofFolder(
             config.state / FOLDER, room=config.room, line=config.line, roster=trusted.roster_raw, disk=disk
         ),
+    )
+
+
+def _on_its_line(config: UnitConfig, roster: Roster) -> UnitConfig:
+    """The configuration with the line on which the roster has this unit. Raises ConfigError when it has it on none."""
+    line = roster.line_of(config.unit)
+    if config.unit in roster.revoked:
+        raise ConfigError(
+            f"{config.trust.roster}: {config.unit} is revoked.",
+            next_step="Wipe this box and enrol it anew, or take it off the network (moodline-provision).",
+        )
+    if line is None:
+        raise ConfigError(f"{config.trust.roster}: {config.unit} is not on it.", next_step=PROVISION_AGAIN)
+    if line != config.line:
+        LOG.info("The roster has this unit on line %s; `line` in its configuration says %s.", line, config.line)
+    return msgspec.structs.replace(config, line=line)
+
+
+def _link(config: UnitConfig, will: LastWill, time: TrustedTime) -> MqttLink:
+    return MqttLink(
+        config.unit,
+        config.broker,
+        config.trust,
+        subscriptions=(
+            topics.trust(config.room),
+            topics.grant(config.room, config.line),
+            topics.link(config.room, config.line, "+"),
+        ),
+        # What the line said while we were away is over: the retained grant says where it stands now.
+        subscription_qos=0,
+        will=will,
+        message_bytes=max(config.limits.message_bytes, BUNDLE_BYTES),
+        floor=time.floor_for_tls,
     )
 
 

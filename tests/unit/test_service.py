@@ -13,28 +13,33 @@ import pytest
 
 from device.clock import TimeSource
 from device.config import LineLimits
+from device.errors import ConfigError, MoodlineError, RemoteMessageError, StorageError, Verdict
 from device.inference.decision import Decision
 from device.line.unit import LineUnit, UnitState
 from device.messages import topics
 from device.messages.envelope import ContentType, open_envelope
 from device.messages.label import SenseState
 from device.messages.link import decode_link, sign_link
+from device.messages.roster import Roster
 from device.publish.ports import Event, LastWill
 from device.publish.spill import Spill, place_digest
 from device.system.storage import DISK, Disk
 from device.system.systemd import ServiceNotifier
-from device.unit.service import Identity, UnitService
+from device.system.trusted_time import DAY_MS, TIME_FILE, TrustedTime
+from device.trust import TrustChange, Trusted
+from device.unit.service import Ending, Identity, UnitService
 from device.unit.status import last_will
 from models.labels import AbstainReason, Emotion
 from tests.fakes.clock import FakeClock
 from tests.fakes.storage import FailingDisk
-from tests.gateway.memory_room import MemoryRoom
+from tests.gateway.memory_room import MemoryRoom, a_policy
 from tools.vectors import room
 
 UNIT = "desk-1"
 STATUS = topics.unit_status(room.ROOM, room.LINE, UNIT)
 LABELS = topics.labels(room.ROOM, room.LINE, UNIT)
 LINK = topics.link(room.ROOM, room.LINE, UNIT)
+TRUST = topics.trust(room.ROOM)
 
 
 class ScriptedSenses:
@@ -70,6 +75,24 @@ class ScriptedSenses:
         return self.states
 
 
+class ScriptedTrust:
+    """Says of each bundle what a test wants, or raises it."""
+
+    def __init__(self) -> None:
+        self.answers: dict[bytes, TrustChange | MoodlineError] = {}
+
+    def offer(self, bundle_raw: bytes) -> TrustChange | None:
+        answer = self.answers.get(bundle_raw)
+        if isinstance(answer, MoodlineError):
+            raise answer
+        return answer
+
+
+def change_to(roster: Roster) -> TrustChange:
+    """That roster, one epoch later than the standing one."""
+    return TrustChange(roster.epoch, Trusted(replace(roster, epoch=roster.epoch + 1), b"", a_policy(), b"", bytes(32)))
+
+
 class Telling(ServiceNotifier):
     """Keeps the status lines that the service manager would show."""
 
@@ -93,6 +116,7 @@ class Unit:
         self.disk = disk
         self.muted = muted
         self.windows: list[int] = []
+        self.trust = ScriptedTrust()
         self.start(session=3)
 
     def start(self, session: int) -> None:
@@ -116,18 +140,22 @@ class Unit:
             limits=limits,
         )
         self.link = self.room.broker.link(
-            [topics.grant(room.ROOM, room.LINE), topics.link(room.ROOM, room.LINE, "+")],
+            [TRUST, topics.grant(room.ROOM, room.LINE), topics.link(room.ROOM, room.LINE, "+")],
             LastWill(STATUS, last_will(UNIT, room.LINE, session)),
         )
         self.told: list[str] = []
+        self.time = TrustedTime(self.folder / TIME_FILE, self.clock, known_ms=self.clock.wall_ms(), disk=self.disk)
         self.service = UnitService(
-            Identity(room.ROOM, room.LINE, UNIT, session, "test-1", "labels"),
+            Identity(room.ROOM, room.LINE, UNIT, session, "test-1", "labels", room.signer(UNIT).public_key),
             clock=self.clock,
             senses=None if self.muted else self.senses,
             machine=self.machine,
             spill=spill,
             link=self.link,
             status_topic=STATUS,
+            trust_topic=TRUST,
+            trust=self.trust,
+            time=self.time,
             notifier=Telling(self.told),
             period_s=0.5,
             on_tick=self.windows.append,
@@ -373,3 +401,100 @@ def test_an_old_copy_of_the_spill_brings_nothing_twice_and_accuses_nobody(tmp_pa
     assert (tmp_path / "outbox.spill").read_bytes() == b""
     alerts = [json.loads(raw) for topic, raw in unit.room.broker.published if topic == topics.alerts(room.ROOM)]
     assert [alert for alert in alerts if alert["severity"] == "refused"] == []
+
+
+# --- a newer roster ---------------------------------------------------------------------------------------------------
+
+
+def run_until_it_ends(unit: Unit, seconds: float = 5.0) -> Ending:
+    """Let the loop run by itself, with time and gateway going on; it is stopped after `seconds`."""
+    waits, stop = unit.link.next_event, threading.Event()
+    ends = unit.clock.monotonic() + seconds
+
+    def time_passes(timeout_s: float) -> Event | None:
+        unit.clock.advance(0.01)
+        unit.room.service.step()
+        if unit.clock.monotonic() >= ends:
+            stop.set()
+        return waits(timeout_s)
+
+    unit.link.next_event = time_passes  # type: ignore[method-assign]
+    return unit.service.run(stop)
+
+
+def test_a_newer_roster_ends_the_loop_and_what_waits_is_safe(tmp_path: Path) -> None:
+    unit = Unit(tmp_path)
+    unit.trust.answers[b"newer"] = change_to(room.roster())
+    unit.run(2.0)
+    unit.run(2.2, gateway=False)
+    unit.room.broker.deliver(TRUST, b"newer", retain=True)
+    made = unit.outbox.newest
+    assert run_until_it_ends(unit) is Ending.NEWER_ROSTER
+    assert unit.statuses()[-1]["process"] == "stopped"
+    assert not unit.senses.open
+    unit.start(session=4)
+    assert unit.outbox.newest == made
+
+
+def test_a_unit_that_the_newer_roster_puts_out_signs_nothing_more_and_says_so(tmp_path: Path) -> None:
+    standing = room.roster()
+    others = tuple(row for row in standing.lines[room.LINE] if row.unit != UNIT)
+    ours = next(row for row in standing.lines[room.LINE] if row.unit == UNIT)
+    rosters = {
+        "revoked": replace(standing, revoked=frozenset({UNIT})),
+        "gone": replace(standing, lines={room.LINE: others}),
+        "replaced": replace(standing, lines={room.LINE: (*others, replace(ours, key=b"another box's key".ljust(32)))}),
+    }
+    for why, roster in rosters.items():
+        unit = Unit(tmp_path / why)
+        unit.trust.answers[b"newer"] = change_to(roster)
+        unit.run(2.0)
+        unit.room.broker.deliver(TRUST, b"newer")
+        sent = [topic for topic, _ in unit.room.broker.published].count(LINK)
+        assert run_until_it_ends(unit) is Ending.NEWER_ROSTER
+        assert [topic for topic, _ in unit.room.broker.published].count(LINK) == sent
+        assert unit.statuses()[-1]["process"] == "revoked", why
+        assert not (unit.folder / "outbox.spill").exists()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RemoteMessageError(Verdict.STALE_EPOCH, "A trust bundle of epoch 1."),
+        ConfigError("The law forbids it.", next_step="Ask."),
+        StorageError("The disk is full.", next_step="Free space."),
+    ],
+)
+def test_a_bundle_that_is_refused_is_told_and_the_unit_goes_on(
+    unit: Unit, refusal: MoodlineError, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit.run(2.0)
+    unit.trust.answers[b"bad"] = refusal
+    unit.room.broker.deliver(TRUST, b"bad")
+    unit.room.broker.deliver(TRUST, b"nothing new")
+    before = len(stored(unit))
+    assert run_until_it_ends(unit) is Ending.STOPPED
+    assert len(stored(unit)) > before
+    assert refusal.what in caplog.text
+
+
+# --- the time ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_grants_time_beyond_the_bounds_is_not_taken_over(tmp_path: Path) -> None:
+    unit = Unit(tmp_path)
+    unit.clock.source = TimeSource.UNSET
+    unit.time = TrustedTime(tmp_path / "other.json", unit.clock, known_ms=unit.clock.wall_ms() - 500 * DAY_MS)
+    unit.service._time = unit.time
+    unit.run(3.0)
+    assert unit.labels()[-1]["time_source"] == "unset"
+
+
+def test_the_last_known_time_is_written_after_a_day_and_comes_from_a_clock_that_ntp_set(tmp_path: Path) -> None:
+    unit = Unit(tmp_path)
+    unit.run(2.0)
+    assert not (tmp_path / TIME_FILE).exists()
+    unit.clock.step_wall(2 * DAY_MS)
+    unit.run(2.0)
+    kept = json.loads((tmp_path / TIME_FILE).read_text())["floor_ms"]
+    assert abs(unit.clock.wall_ms() - kept) < 3_000
