@@ -105,12 +105,15 @@ def find(room: str | None, digest: bytes | None, timeout_s: float = FIND_S) -> l
     with _open() as zeroconf:
         browser = ServiceBrowser(zeroconf, SERVICE_TYPE, handlers=[changed])
         while len(found) < FOUND and not (digest is not None and found):
+            left_s = ends - time.monotonic()
+            if left_s <= 0:
+                break
             try:
-                name = names.get(timeout=max(0.0, ends - time.monotonic()))
+                name = names.get(timeout=left_s)
             except queue.Empty:
                 break
             service = ServiceInfo(SERVICE_TYPE, name)
-            if service.request(zeroconf, _RESOLVE_MS):
+            if service.request(zeroconf, min(_RESOLVE_MS, 1_000 * left_s)):
                 registrar = read_service(service)
                 if registrar is not None and room in (None, registrar.room) and digest in (None, registrar.digest):
                     found.add(registrar)
