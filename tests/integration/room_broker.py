@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
@@ -13,9 +16,11 @@ import pytest
 from device.config import Broker
 from device.publish.mqtt import Credentials, MqttLink
 from device.publish.ports import Connected, Event, LastWill
-from provisioning import demo_room
+from provisioning import boxes, demo_room
 from provisioning.authority import RoomAuthority
 from provisioning.boxes import credentials_in
+from provisioning.broker import ACCESS_FILE, CONFIG_FILE, BrokerSettings, Member, access_list, configuration
+from provisioning.certificates import Reads
 from provisioning.demo_room import DemoPlan, DemoRoom
 from provisioning.mosquitto import Mosquitto, find_mosquitto, free_port
 
@@ -57,15 +62,34 @@ def taken(link: MqttLink) -> MqttLink:
 
 
 class RoomBroker:
-    """A demo room of three units on line `a` with its broker running on a free loopback port."""
+    """A demo room with units on line `a` with its broker running on a free loopback port.
 
-    def __init__(self, folder: Path, take: Path, *, muted: bool = False) -> None:
+    `consumers` are named with what they may read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        take: Path,
+        *,
+        units: int = 3,
+        consumers: Mapping[str, Reads] = MappingProxyType({"reader": Reads.OPERATOR}),
+        muted: bool = False,
+    ) -> None:
         self.room: DemoRoom = demo_room.build(
             folder,
             DemoPlan(
-                takes=[take], units=3, port=free_port(), web_port=free_port(), intruder=True, muted=muted, autosave_s=1
+                takes=[take],
+                units=units,
+                port=free_port(),
+                web_port=free_port(),
+                consumers=tuple(consumers),
+                intruder=True,
+                muted=muted,
+                autosave_s=1,
             ),
         )
+        self._reads = consumers
         self.mosquitto = Mosquitto(self.room.broker, self.room.plan.host, self.room.plan.port)
         self._links: list[MqttLink] = []
 
@@ -77,7 +101,37 @@ class RoomBroker:
         """The folder with a member's key and certificates."""
         if name == demo_room.GATEWAY:
             return self.room.gateway
-        return self.room.unit(name) if name in self.room.units else self.room.consumer(name)
+        return self.room.unit(name) if self.room.unit(name).exists() else self.room.consumer(name)
+
+    def admit_to_line(self, line: str, name: str) -> Credentials:
+        """A unit on another line of the room, in the access list when the broker starts or reloads."""
+        authority = self.authority()
+        box = self.room.unit(name)
+        boxes.make_unit_key(box, authority, name, line)
+        authority.publish()
+        boxes.write_consumer_box(box, authority, name, self.room.broker_address)
+        self.write_access()
+        return credentials_in(box)
+
+    def write_access(self) -> None:
+        """The access list from the authority's members and from what the consumers may read."""
+        authority = self.authority()
+        members = [
+            Member(entry.name, entry.role, entry.line, self._reads.get(entry.name))
+            for entry in authority.members
+            if not entry.revoked
+        ]
+        (self.room.broker / ACCESS_FILE).write_text(access_list(authority.room, members))
+
+    def configure(self, settings: BrokerSettings) -> None:
+        """Other limits, from the next start or reload on; port, address and user stay."""
+        here = replace(
+            settings,
+            port=self.room.plan.port,
+            address=self.room.plan.host,
+            run_as=pwd.getpwuid(os.geteuid()).pw_name,
+        )
+        (self.room.broker / CONFIG_FILE).write_text(configuration(self.room.broker, here))
 
     def start(self) -> None:
         """Start the broker."""
@@ -104,6 +158,7 @@ class RoomBroker:
         client_id: str | None = None,
         credentials: Credentials | None = None,
         queue_messages: int = 2_000,
+        message_bytes: int = 32_768,
     ) -> MqttLink:
         """A started link of a member; it is stopped when the test ends."""
         link = MqttLink(
@@ -112,6 +167,7 @@ class RoomBroker:
             credentials or credentials_in(self.box(name)),
             subscriptions=subscriptions,
             will=will,
+            message_bytes=message_bytes,
         )
         link.start()
         self._links.append(link)
