@@ -17,7 +17,15 @@ from device.config import Broker, GatewayConfig, Section, Trust, UnitConfig
 from device.errors import ConfigError
 from device.system.storage import SESSION_FILE, SessionCounter, read, write_durably
 from provisioning import keys
-from provisioning.authority import CA_CERTIFICATE, POLICY_FILE, REVOKED_FILE, ROSTER_FILE, VERIFYING_KEY, RoomAuthority
+from provisioning.authority import (
+    CA_CERTIFICATE,
+    POLICY_FILE,
+    REVOKED_FILE,
+    ROSTER_FILE,
+    TRUST_FILE,
+    VERIFYING_KEY,
+    RoomAuthority,
+)
 from provisioning.broker import ACCESS_FILE, CONFIG_FILE, BrokerSettings, Member, access_list, configuration
 from provisioning.certificates import Role
 
@@ -28,7 +36,7 @@ OPENING_KEY_FILE: Final = "opening-key.pem"
 CERTIFICATE_FILE: Final = "certificate.pem"
 AUTHORITY_FILE: Final = "authority.pem"
 STATE_FOLDER: Final = "state"
-PUBLIC_FILE_BYTES: Final = 1 << 20
+PUBLIC_FILE_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,12 @@ def write_unit_box(folder: Path, authority: RoomAuthority, config: UnitConfig) -
 
 
 def write_gateway_box(folder: Path, authority: RoomAuthority, config: GatewayConfig) -> None:
-    """gateway.toml and public files. The keys must lie there already. Raises ConfigError, StorageError."""
+    """gateway.toml, public files and the trust bundle for the units. The keys must lie there already.
+
+    Raises ConfigError, StorageError.
+    """
     _copy_trust(folder, authority, config.gateway)
+    _copy(authority.folder / TRUST_FILE, folder / TRUST_FILE)
     make_folder(config.state)
     write_durably(folder / GATEWAY_FILE, render(config, folder).encode())
 
@@ -128,7 +140,9 @@ def write_broker_box(
     _copy(authority.certificate_path(name), folder / CERTIFICATE_FILE)
     _copy(authority.folder / CA_CERTIFICATE, folder / AUTHORITY_FILE)
     _copy(authority.folder / REVOKED_FILE, folder / REVOKED_FILE)
-    members = [Member(entry.name, entry.role, entry.line) for entry in authority.members if not entry.revoked]
+    members = [
+        Member(entry.name, entry.role, entry.line, entry.reads) for entry in authority.members if not entry.revoked
+    ]
     write_durably(folder / ACCESS_FILE, (access_list(authority.room, members) + staging).encode())
     write_durably(folder / CONFIG_FILE, configuration(folder, settings).encode())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -67,6 +68,15 @@ def key_of(certificate: x509.Certificate) -> bytes:
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError("The certificate's key is no Ed25519 key.", next_step="Put back the room's own certificate.")
     return key.public_bytes_raw()
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the authority signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:

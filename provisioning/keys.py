@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from device.errors import ConfigError
 from device.messages.roster import SealingSuite
 from device.messages.sealing import HYBRID_SEED_BYTES, X25519, Opener
+from device.system.keys import KEY_FILE_BYTES as KEY_FILE_BYTES
 from device.system.keys import check_owner_only, hybrid_pem, load_opening_key, load_signing_key
 from device.system.storage import read, write_durably
 
@@ -25,8 +27,24 @@ def signing_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKe
     if path.exists():
         return load_signing_key(path, passphrase)
     key = Ed25519PrivateKey.generate()
-    _write(path, key, passphrase)
+    write_signing_key(path, key, passphrase)
     return key
+
+
+def write_signing_key(path: Path, key: Ed25519PrivateKey, passphrase: bytes | None = None) -> None:
+    """The key as PEM for its owner alone, encrypted when there is a passphrase. Raises StorageError."""
+    _write(path, key, passphrase)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key's file needs a passphrase. Raises StorageError when it cannot be read."""
+    return read(path, limit=KEY_FILE_BYTES).startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+
+
+def key_digest(key: Ed25519PublicKey) -> bytes:
+    """SHA-256 over the key's SubjectPublicKeyInfo in DER, 32 bytes: the form in which boxes pin it (RFC 7469, 2.4)."""
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).digest()
 
 
 def opening_key(path: Path, suite: SealingSuite = X25519) -> X25519PrivateKey | bytes:
@@ -57,11 +75,18 @@ def write_verifying_key(path: Path, key: Ed25519PublicKey) -> None:
 def read_passphrase(path: Path) -> bytes:
     """The first line of a file that its owner alone can read. Raises ConfigError when it is missing, open or short."""
     check_owner_only(path)
-    passphrase = read(path, limit=4_096).split(b"\n", 1)[0].strip()
+    return check_passphrase(
+        read(path, limit=4_096).split(b"\n", 1)[0].strip(), f"{path}: ", "Put a longer one on the file's first line."
+    )
+
+
+def check_passphrase(
+    passphrase: bytes, where: str = "", next_step: str = "Take a longer one; five words at random do well."
+) -> bytes:
+    """The passphrase, when it is long enough for a new key. Raises ConfigError."""
     if len(passphrase) < PASSPHRASE_CHARACTERS:
         raise ConfigError(
-            f"{path}: the passphrase is shorter than {PASSPHRASE_CHARACTERS} characters.",
-            next_step="Put a longer one on the file's first line.",
+            f"{where}the passphrase is shorter than {PASSPHRASE_CHARACTERS} characters.", next_step=next_step
         )
     return passphrase
 

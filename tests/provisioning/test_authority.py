@@ -172,7 +172,7 @@ def test_roster_without_gateway_or_policy_is_refused(tmp_path: Path) -> None:
 def test_keys_with_a_passphrase_open_with_it_alone(tmp_path: Path) -> None:
     folder = tmp_path / "authority"
     RoomAuthority.found(folder, "r2", PASSPHRASE)
-    for name in ("room-authority.key", "certificate-authority.key"):
+    for name in ("room-authority.key", "certificate-authority.key", "registrar.key"):
         assert b"ENCRYPTED" in (folder / name).read_bytes()
     assert RoomAuthority.open(folder, PASSPHRASE).room == "r2"
     with pytest.raises(ConfigError, match="passphrase is wrong"):
@@ -191,7 +191,7 @@ def test_folder_of_another_room_and_folder_without_authority_are_refused(authori
 def test_key_files_are_the_owners_alone(authority: RoomAuthority) -> None:
     assert authority.folder.stat().st_mode & 0o777 == 0o700
     modes = {path.name: path.stat().st_mode & 0o777 for path in authority.folder.glob("*.key")}
-    assert modes == {"room-authority.key": 0o600, "certificate-authority.key": 0o600}
+    assert modes == {"room-authority.key": 0o600, "certificate-authority.key": 0o600, "registrar.key": 0o600}
 
 
 @pytest.mark.parametrize("name", ["roster.cose", "policy.cose"])

@@ -75,7 +75,7 @@ def test_policy_says_openly_that_it_is_a_demonstration(room: DemoRoom) -> None:
 
 def test_private_keys_are_the_owners_alone(room: DemoRoom) -> None:
     found = secrets(room)
-    assert len(found) == 2 + 1 + 2 + 3 + 1
+    assert len(found) == 3 + 1 + 2 + 3 + 1
     assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
 
 
