@@ -1,0 +1,1 @@
+"""`python -m tools.package`: Debian packages of the two roles."""
