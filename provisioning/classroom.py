@@ -17,12 +17,12 @@ from typing import Final
 
 from device.config import LineLimits
 from device.errors import ConfigError
+from device.messages.continuity import DESK_CHARACTERS, is_plain_text
 from device.messages.envelope import is_identifier
 from device.messages.topics import RESERVED_LINES
 from device.system.storage import write_durably
 
 CSV_BYTES: Final = 262_144
-NAME_CHARACTERS: Final = 64
 SLUG_CHARACTERS: Final = 40
 #: Rows and columns of the room are counted from 1, from the board, as the teacher sees the room.
 PLACES: Final = 99
@@ -39,7 +39,6 @@ COLUMNS: Final = ("desk", "line", "unit", "row", "column")
 RESERVED_UNITS: Final = frozenset({"broker", "gateway", "registrar"})
 #: Spreadsheets take a cell that begins so for a formula (CWE-1236), the full-width forms too.
 FORMULA_STARTS: Final = "=+-@＝＋－＠"
-_JOINERS: Final = "\u200c\u200d"
 _NAME_RULE: Final = "Use small letters, digits and dashes, at most 32, beginning with a letter or digit."
 
 
@@ -293,10 +292,10 @@ class _Reading:
         elif name[0] in FORMULA_STARTS:
             what = f"{_shown(name)} begins like a formula ({name[0]})."
             self._fault(self._at("desk"), what, "Begin the name with a letter or a digit.")
-        elif len(name) > NAME_CHARACTERS:
+        elif len(name) > DESK_CHARACTERS:
             what = f"{_shown(name)} has {len(name)} characters."
-            self._fault(self._at("desk"), what, f"At most {NAME_CHARACTERS} are shown: shorten it.")
-        elif not all(character.isprintable() or character in _JOINERS for character in name):
+            self._fault(self._at("desk"), what, f"At most {DESK_CHARACTERS} are taken: shorten it.")
+        elif not is_plain_text(name, DESK_CHARACTERS):
             self._fault(
                 self._at("desk"), f"{_shown(name)} holds characters that cannot be seen.", "Type the name anew."
             )

@@ -25,6 +25,7 @@ const MANY_DESKS = 16;
 const parts = new Map();
 const cards = new Map();
 const lines = new Map();
+const tiles = new Map();
 const heard = new Map();
 
 const find = (id) => document.getElementById(id);
@@ -163,6 +164,7 @@ function drawLine(name, line) {
     }
     if (card.item.parentElement !== view.desks) view.desks.append(card.item);
   }
+  drawPlaces(name, line);
 }
 
 function pictureOf(card, record, box) {
@@ -204,6 +206,7 @@ function drawDesk(line, unit) {
   put(card.why, why);
   put(card.fault, card.away ? "" : faultWords(box));
   card.fault.hidden = card.fault.textContent === "";
+  drawTile(`${line}/${unit}`);
   drawFigures(card, card.away ? undefined : record, kind);
 }
 
@@ -224,6 +227,89 @@ function drawFigures(card, record, kind) {
   card.bar.lastChild.style.flexGrow = named ? record.shares.face : 0;
   put(card.proof, record ? witnessWords(card, record) : "–");
   put(card.delay, record ? delayWords(record.delay_ms) : "–");
+}
+
+// --- map of the room: only when the gateway says where desks stand, in rows from the board and columns from the left ---
+
+function tileOf(key, unit) {
+  if (tiles.has(key)) return tiles.get(key);
+  const item = make("li", "tile-place");
+  item.dataset.place = unit;
+  const link = make("a");
+  const picture = make("span", "tile-picture");
+  picture.setAttribute("aria-hidden", "true");
+  const name = make("span", "tile-name");
+  const words = make("span", "tile-words");
+  link.append(picture, name, words);
+  item.append(link);
+  const tile = { item, link, picture, name, words, drawn: "" };
+  tiles.set(key, tile);
+  return tile;
+}
+
+function mapOf() {
+  const shown = find("map");
+  if (shown) return shown;
+  const section = make("section", "panel map");
+  section.id = "map";
+  const heading = make("h2", "", "The room");
+  heading.id = "map-title";
+  section.setAttribute("aria-labelledby", heading.id);
+  const frame = make("div", "map-frame");
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "group");
+  frame.setAttribute("aria-labelledby", heading.id);
+  frame.append(make("p", "map-board", "Board"), make("ol", "map-desks"));
+  section.append(heading, frame);
+  find("lines").prepend(section);
+  return section;
+}
+
+function drawPlaces(name, line) {
+  const placed = new Map(line.desks.filter((desk) => desk.place).map((desk) => [`${name}/${desk.unit}`, desk]));
+  for (const [key, tile] of tiles) {
+    if (!key.startsWith(`${name}/`) || placed.has(key)) continue;
+    tile.item.remove();
+    tiles.delete(key);
+  }
+  for (const [key, desk] of placed) {
+    const card = cards.get(key);
+    card.item.id = `desk-${key.replace("/", "-")}`;
+    const tile = tileOf(key, desk.unit);
+    tile.link.href = `#${card.item.id}`;
+    tile.place = desk.place;
+    put(tile.name, desk.desk);
+    drawTile(key);
+  }
+  layOutMap();
+}
+
+// Empty rows and columns before the first desk are left out; those between desks are aisles, and stay.
+function layOutMap() {
+  if (!tiles.size && !find("map")) return;
+  const section = mapOf();
+  section.hidden = !tiles.size || parts.get("room")?.mode === "class-aggregate";
+  const inOrder = [...tiles.values()].sort((a, b) => a.place[0] - b.place[0] || a.place[1] - b.place[1]);
+  const laidOut = inOrder.map((tile) => tile.place.join()).join(" ");
+  const list = section.querySelector(".map-desks");
+  if (list.dataset.laidOut === laidOut && list.children.length === inOrder.length) return;
+  list.dataset.laidOut = laidOut;
+  const [top, left] = [0, 1].map((axis) => Math.min(...inOrder.map((tile) => tile.place[axis])) - 1);
+  for (const tile of inOrder) {
+    tile.item.style.gridArea = `${tile.place[0] - top} / ${tile.place[1] - left}`;
+    list.append(tile.item);
+  }
+}
+
+function drawTile(key) {
+  const tile = tiles.get(key);
+  const card = cards.get(key);
+  if (!tile || !card) return;
+  put(tile.words, card.label.textContent);
+  tile.item.dataset.kind = card.item.dataset.kind ?? "waiting";
+  if (tile.drawn === card.drawn) return;
+  tile.drawn = card.drawn;
+  tile.picture.replaceChildren(...[...card.picture.children].map((drawing) => drawing.cloneNode(true)));
 }
 
 // --- class picture -------------------------------------------------------------------------------------------------
@@ -323,6 +409,7 @@ function showAge() {
   for (const [key, card] of cards) {
     const age = now - (heard.get(key) ?? now);
     card.item.classList.toggle("stale", age > STALE_AFTER_MS);
+    tiles.get(key)?.item.classList.toggle("stale", age > STALE_AFTER_MS);
     if (age > STALE_AFTER_MS && !card.away) put(card.why, `No news for ${Math.round(age / 1000)} s`);
   }
 }
