@@ -141,7 +141,7 @@ class Book(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return None
 
     def check_place(self, entry: Entry, *, besides: str = "") -> None:
-        """Raises ConfigError when a unit's line or desk cannot be, or another living unit has the desk (not `besides`)."""
+        """Raises ConfigError when a line or desk cannot be a unit's, or a living unit but `besides` has the desk."""
         if entry.role is Role.UNIT and (
             entry.line is None or not is_identifier(entry.line) or entry.line in RESERVED_LINES
         ):

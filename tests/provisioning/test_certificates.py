@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from provisioning.certificates import CertificateAuthority, Role, digest
+from device.errors import ConfigError
+from provisioning.certificates import (
+    CertificateAuthority,
+    Role,
+    digest,
+    hosts_of,
+    is_issued_by,
+    key_of,
+    load_certificate,
+    pem,
+)
 
 NOW = datetime(2026, 9, 1, 8, tzinfo=UTC)
 
@@ -86,3 +98,40 @@ def test_revocation_list_names_the_serials_and_is_signed(authority: CertificateA
 
 def test_every_certificate_has_its_own_digest(authority: CertificateAuthority) -> None:
     assert len({digest(issued(authority, Role.UNIT)) for _ in range(3)}) == 3
+
+
+def test_a_certificate_can_be_made_for_a_short_life(authority: CertificateAuthority) -> None:
+    key = Ed25519PrivateKey.generate().public_key()
+    certificate = authority.issue("b1", Role.UNIT, key, NOW, life=timedelta(minutes=5))
+    assert certificate.not_valid_after_utc == NOW + timedelta(minutes=5)
+    assert key_of(certificate) == key.public_bytes_raw()
+
+
+def test_whose_certificate_it_is_can_be_told(authority: CertificateAuthority) -> None:
+    other = CertificateAuthority.create("r2", Ed25519PrivateKey.generate(), NOW)
+    certificate = issued(authority, Role.BROKER, "gateway.local", "192.168.7.1")
+    assert is_issued_by(certificate, authority.certificate)
+    assert not is_issued_by(certificate, other.certificate)
+    assert hosts_of(certificate) == ("gateway.local", "192.168.7.1")
+    assert hosts_of(issued(authority, Role.UNIT)) == ()
+
+
+def test_a_certificate_file_comes_back_and_a_damaged_one_is_refused_by_name(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    path = tmp_path / "b1.pem"
+    certificate = issued(authority, Role.UNIT)
+    path.write_bytes(pem(certificate))
+    assert load_certificate(path) == certificate
+    path.write_bytes(pem(certificate)[:-40])
+    with pytest.raises(ConfigError, match=r"b1.pem: is not a certificate"):
+        load_certificate(path)
+
+
+def test_a_certificate_for_a_key_of_another_kind_is_refused(authority: CertificateAuthority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "b1")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    with pytest.raises(ConfigError, match="no Ed25519 key"):
+        key_of(builder.sign(authority.key, algorithm=None))

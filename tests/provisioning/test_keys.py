@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device.errors import ConfigError
 from device.messages.sealing import HYBRID, Opener
 from device.system.keys import load_verifying_key
-from provisioning.keys import opening_key, read_passphrase, signing_key, write_verifying_key
+from provisioning.keys import (
+    check_passphrase,
+    is_encrypted,
+    key_digest,
+    opening_key,
+    read_passphrase,
+    signing_key,
+    write_verifying_key,
+)
 
 
 def test_key_is_made_once_and_never_replaced(tmp_path: Path) -> None:
@@ -69,3 +79,22 @@ def test_passphrase_is_the_first_line(tmp_path: Path) -> None:
     path.write_bytes(b"correct horse battery staple\nnot this\n")
     path.chmod(0o600)
     assert read_passphrase(path) == b"correct horse battery staple"
+
+
+def test_a_keys_digest_is_that_of_its_public_der_form() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    prefix = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4: SubjectPublicKeyInfo of id-Ed25519
+    assert key_digest(key) == hashlib.sha256(prefix + key.public_bytes_raw()).digest()
+
+
+def test_encrypted_keys_are_told_from_open_ones(tmp_path: Path) -> None:
+    signing_key(tmp_path / "open.pem")
+    signing_key(tmp_path / "locked.pem", b"correct horse battery staple")
+    assert not is_encrypted(tmp_path / "open.pem")
+    assert is_encrypted(tmp_path / "locked.pem")
+
+
+def test_a_short_passphrase_is_refused() -> None:
+    assert check_passphrase(b"twelve chars") == b"twelve chars"
+    with pytest.raises(ConfigError, match="shorter than 12 characters"):
+        check_passphrase(b"eleven char")
