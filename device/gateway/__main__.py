@@ -1,4 +1,7 @@
-"""`moodline-gateway`: the classroom program. Exit codes: 0 stopped, 2 refused to start (the message says why)."""
+"""`moodline-gateway`: the classroom program. Exit codes: 0 stopped, 2 refused to start (the message says why).
+
+SIGHUP lets it look for a newer roster and policy at once; it does so by itself every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 
 from device.config import load_gateway
 from device.errors import MoodlineError
+from device.gateway.service import Ending
 from device.gateway.wiring import build
 from device.system.systemd import log_handler
 
@@ -18,11 +22,11 @@ REFUSED = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the room's gateway until SIGTERM or SIGINT."""
+    """Run the room's gateway until SIGTERM or SIGINT. Under a newer roster it builds itself anew, in a new session."""
     parser = argparse.ArgumentParser(
         prog="moodline-gateway",
         description="Runs the classroom gateway: verifies, opens and stores labels, hands them on, serves the page.",
-        epilog="Exit codes: 0 stopped on request, 2 refused to start.",
+        epilog="Exit codes: 0 stopped on request, 2 refused to start. SIGHUP: look for a newer roster at once.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/moodline/gateway.toml"), help="default: %(default)s")
     parser.add_argument("--verbose", action="store_true", help="log more")
@@ -30,13 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO, handlers=[log_handler("moodline-gateway")]
     )
-    stop = threading.Event()
+    stop, look = threading.Event(), threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: look.set())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        service = build(load_gateway(options.config))
-        print(f"The page is at {service.address}", flush=True)
-        service.run(stop)
+        ending = Ending.NEWER_ROSTER
+        while ending is Ending.NEWER_ROSTER and not stop.is_set():
+            service = build(load_gateway(options.config))
+            print(f"The page is at {service.address}", flush=True)
+            ending = service.run(stop, look)
     except MoodlineError as error:
         print(f"moodline-gateway: {error}", file=sys.stderr)
         return REFUSED

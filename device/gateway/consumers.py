@@ -45,6 +45,10 @@ NOTICES: Final[dict[Notice, tuple[str, str]]] = {
         "A box finds its identity in use elsewhere, or itself restored from a copy. It has stopped signing.",
         "Enrol that desk anew.",
     ),
+    Notice.ROSTER_REFUSED: (
+        "The roster or policy that was put into the gateway's folder does not count. The one before stands.",
+        "Copy the room authority's newest files there, all of them.",
+    ),
 }
 
 GAP: Final = "gap"

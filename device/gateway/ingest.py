@@ -319,10 +319,14 @@ class LineShell:
 class Ingest:
     """All lines of the room."""
 
-    def __init__(self, shells: Mapping[str, LineShell], outlets: Outlets, roster: bytes) -> None:
+    def __init__(
+        self, shells: Mapping[str, LineShell], outlets: Outlets, roster: bytes, bundle: bytes | None = None
+    ) -> None:
+        """`roster` and the trust `bundle` are what units and verifiers are to have, as they go on the wire."""
         self._shells = dict(shells)
         self._out = outlets
         self._roster = roster
+        self._bundle = bundle
 
     @property
     def storing(self) -> bool:
@@ -334,7 +338,9 @@ class Ingest:
         return [shell.state() for shell in self._shells.values()]
 
     def connected(self, now: float, wall_ms: int) -> None:
-        """The broker is there."""
+        """The broker is there. Units must hear of a newer roster before they hear grants that were made under it."""
+        if self._bundle is not None:
+            self._send(Publish(topics.trust(self._out.room), self._bundle, qos=1, retain=True))
         self._send(Publish(topics.roster(self._out.room), self._roster, qos=1, retain=True))
         for shell in self._shells.values():
             shell.connected(now, wall_ms)
@@ -360,6 +366,21 @@ class Ingest:
         for shell in self._shells.values():
             shell.tick(now, wall_ms)
         self._close_class_bin(wall_ms)
+
+    def tell(self, alert: Alert, now: float, wall_ms: int) -> None:
+        """Tell what concerns the whole room."""
+        told = self._out.alerts.take(alert, now, wall_ms)
+        if told is None:
+            return
+        try:
+            self._send(self._out.alerts.keep(told))
+        except StorageError as error:
+            LOG.error("an alert is not stored: %s", error)
+
+    def clear_labels(self, places: Iterable[tuple[str, str]]) -> None:
+        """Let the broker keep no label of these (line, unit) any more."""
+        for line, unit in places:
+            self._send(Publish(topics.labels(self._out.room, line, unit), b"", qos=1, retain=True))
 
     def next_deadline(self) -> float | None:
         """When `tick` is due, in monotonic seconds."""

@@ -1,4 +1,7 @@
-"""The classroom program's loop: one thread, events in, actions out; the page runs on its own thread and only reads."""
+"""The classroom program's loop: one thread, events in, actions out; the page runs on its own thread and only reads.
+
+A newer roster ends the loop as a stop does: the program builds itself anew under it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Protocol
 
 import msgspec
@@ -15,12 +19,16 @@ from device.errors import ConfigError, StorageError, TransportError
 from device.gateway.board import Board
 from device.gateway.documents import GatewayStatusDocument, encode
 from device.gateway.ingest import Ingest
+from device.gateway.roll_out import left_places
 from device.gateway.store import Store
 from device.gateway.web.app import Health
-from device.line.actions import Publish
+from device.line.actions import Alert, Notice, Publish
 from device.messages import topics
 from device.messages.policy import DeploymentPolicy, Mode, check_in_force
+from device.messages.roster import Roster
 from device.publish.ports import Connected, Disconnected, Event, Link, Received, Refused
+from device.system.trusted_time import TrustedTime
+from device.trust import Trusted
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -72,6 +80,21 @@ class Notifier(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Where a newer roster comes from (device/gateway/roll_out.py)."""
+
+    def poll(self, *, at_once: bool = False) -> Trusted | None:
+        """What to serve under from now on, None as long as nothing newer was found. Raises ConfigError."""
+        ...
+
+
+class Ending(StrEnum):
+    """Why the loop ended."""
+
+    STOPPED = "stopped"
+    NEWER_ROSTER = "newer_roster"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Who this gateway is. `session` counts its starts; birth, status and last will carry it."""
@@ -81,6 +104,7 @@ class Identity:
     session: int
     version: str
     policy: DeploymentPolicy
+    roster: Roster
 
 
 def status_document(
@@ -114,6 +138,8 @@ class GatewayService:
         board: Board,
         page: Callable[[Callable[[], Health]], Page],
         notifier: Notifier,
+        watch: Watch,
+        time: TrustedTime,
     ) -> None:
         self._identity = identity
         self._clock = clock
@@ -123,6 +149,9 @@ class GatewayService:
         self._board = board
         self._page = page(self.health)
         self._notifier = notifier
+        self._watch = watch
+        self._time = time
+        self._newer: Trusted | None = None
         self._broker = "away"
         self._why_not: str | None = None
         self._said: GatewayStatusDocument | None = None
@@ -135,21 +164,32 @@ class GatewayService:
         """Where the page is, as a URL."""
         return self._page.address
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Raises ConfigError for unusable trust files; leaves everything closed."""
+    def run(self, stop: threading.Event, look: threading.Event | None = None) -> Ending:
+        """Until `stop` is set or a newer roster is found; `look` asks to look for one at once.
+
+        Raises ConfigError for unusable trust files; leaves everything closed.
+        """
+        look = look or threading.Event()
         self._do_chores(self._clock.monotonic(), self._clock.wall_ms())
         self._page.start()
         try:
             self._link.start()
             self._notifier.ready()
-            while not stop.is_set():
+            while not stop.is_set() and self._newer is None:
                 self.step()
+                if look.is_set():
+                    look.clear()
+                    self._look_for_roster(at_once=True)
         finally:
-            self._notifier.stopping()
+            if self._newer is None:
+                self._notifier.stopping()
+            else:
+                self._ingest.clear_labels(left_places(self._identity.roster, self._newer.roster))
             self._say_status(online=False)
             self._link.stop()
             self._page.stop()
             self._store.close()
+        return Ending.STOPPED if self._newer is None else Ending.NEWER_ROSTER
 
     def step(self) -> None:
         """One turn: wait for an event or a deadline, then do what is due."""
@@ -199,8 +239,23 @@ class GatewayService:
                 if self._why_not is None:
                     self._ingest.received(topic, payload, now, wall_ms)
 
+    def _look_for_roster(self, *, at_once: bool = False) -> None:
+        try:
+            self._newer = self._watch.poll(at_once=at_once)
+        except ConfigError as error:
+            LOG.error("What was put beside the roster that stands is not taken. %s", error)
+            alert = Alert(Notice.ROSTER_REFUSED, self._identity.gateway, error.what)
+            self._ingest.tell(alert, self._clock.monotonic(), self._clock.wall_ms())
+            return
+        if self._newer is not None:
+            before, after = self._identity.roster.epoch, self._newer.roster.epoch
+            LOG.info("Epoch %d of the roster takes the place of epoch %d.", after, before)
+
     def _do_chores(self, now: float, wall_ms: int) -> None:
         self._check_policy(wall_ms)
+        if self._clock.time_source() is TimeSource.NTP:
+            self._time.note(wall_ms, TimeSource.NTP)
+        self._look_for_roster()
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_S
             self._forget_old(wall_ms)

@@ -14,11 +14,13 @@ from device.gateway.board import Board
 from device.gateway.consumers import ClassPicture
 from device.gateway.documents import encode
 from device.gateway.ingest import Ingest, LineShell, Outlets
+from device.gateway.roll_out import RosterWatch, bundle_for_units
 from device.gateway.service import GatewayService, Identity, status_document
 from device.gateway.store import LabelReader, Store
 from device.gateway.web.app import PageSources, build_app
 from device.gateway.web.server import PageServer, bind, check_certificate
 from device.line.gateway import LineGateway
+from device.line.verify import Verifier
 from device.messages import topics
 from device.messages.envelope import Signer
 from device.messages.policy import Mode
@@ -28,6 +30,8 @@ from device.publish.ports import LastWill
 from device.system.clock import SystemClock
 from device.system.keys import load_opening_key
 from device.system.systemd import ServiceNotifier
+from device.system.tls import certificate_begins_ms
+from device.system.trusted_time import TIME_FILE, TrustedTime
 from device.trust import PROVISION_AGAIN, Trusted, load_signer, load_trusted
 
 STORE_FILE: Final = "gateway.sqlite"
@@ -44,14 +48,10 @@ def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
     """
     clock = clock or SystemClock()
     trusted = load_trusted(config.trust, config.room, clock)
-    if trusted.roster.gateway.gateway != config.gateway:
-        raise ConfigError(
-            f"{config.trust.roster}: the room's gateway is {trusted.roster.gateway.gateway}, not {config.gateway}.",
-            next_step=PROVISION_AGAIN,
-        )
-    signer = load_signer(config.trust, config.gateway, trusted.roster.gateway.key)
-    opener = _opener(config, trusted)
+    signer, opener = _keys(config, trusted)
     check_certificate(config.web)
+    bundle = bundle_for_units(config.trust, trusted)
+    time = TrustedTime(config.state / TIME_FILE, clock, known_ms=certificate_begins_ms(config.trust.certificate))
     with ExitStack() as undo:
         listener = bind(config.web)
         undo.callback(listener.close)
@@ -64,8 +64,10 @@ def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
             session=store.raise_counter(SESSIONS),
             version=_version(),
             policy=trusted.policy,
+            roster=trusted.roster,
         )
-        link, ingest = _line_side(config, trusted, identity, signer, opener, store, board)
+        link = _link(config, identity, time)
+        ingest = _lines(config, trusted, _outlets(config, identity, link, store, board), signer, opener, bundle)
         service = GatewayService(
             identity,
             clock=clock,
@@ -86,49 +88,55 @@ def build(config: GatewayConfig, clock: Clock | None = None) -> GatewayService:
                 config.web,
             ),
             notifier=ServiceNotifier(),
+            watch=RosterWatch(config.trust, trusted, bundle, clock, lambda found: _check(config, found)),
+            time=time,
         )
         undo.pop_all()
     return service
 
 
-def _line_side(
-    config: GatewayConfig,
-    trusted: Trusted,
-    identity: Identity,
-    signer: Signer,
-    opener: Opener,
-    store: Store,
-    board: Board,
-) -> tuple[MqttLink, Ingest]:
-    """The broker link and the lines; a room whose policy is off has no lines."""
-    policy, roster = trusted.policy, trusted.roster
-    lines = () if policy.mode is Mode.OFF else tuple(roster.lines)
+def _lines_of(identity: Identity) -> tuple[str, ...]:
+    """A room whose policy is off has no lines."""
+    return () if identity.policy.mode is Mode.OFF else tuple(identity.roster.lines)
+
+
+def _link(config: GatewayConfig, identity: Identity, time: TrustedTime) -> MqttLink:
     will = status_document(identity, online=False, in_force=False, ingest=None)
-    link = MqttLink(
+    return MqttLink(
         config.gateway,
         config.broker,
         config.trust,
         subscriptions=[
             topic
-            for line in lines
+            for line in _lines_of(identity)
             for topic in (topics.link(config.room, line, "+"), topics.unit_status(config.room, line, "+"))
         ],
         will=LastWill(topics.gateway_status(config.room), encode(will)),
         message_bytes=config.limits.message_bytes,
         unacknowledged_messages=UNACKNOWLEDGED_MESSAGES,
+        floor=time.floor_for_tls,
     )
-    outlets = Outlets(
+
+
+def _outlets(config: GatewayConfig, identity: Identity, link: MqttLink, store: Store, board: Board) -> Outlets:
+    return Outlets(
         room=config.room,
-        mode=policy.mode,
+        mode=identity.policy.mode,
         desks=config.desks,
         store=store,
         board=board,
         alerts=AlertBook(room=config.room, gateway=config.gateway, session=identity.session, store=store, board=board),
         publish=lambda message: link.publish(message.topic, message.payload, qos=message.qos, retain=message.retain),
-        class_picture=ClassPicture(room=config.room, min_group=policy.min_group),
+        class_picture=ClassPicture(room=config.room, min_group=identity.policy.min_group),
     )
+
+
+def _lines(
+    config: GatewayConfig, trusted: Trusted, outlets: Outlets, signer: Signer, opener: Opener, bundle: bytes
+) -> Ingest:
+    policy, roster, store = trusted.policy, trusted.roster, outlets.store
     shells = {}
-    for line in lines:
+    for line in () if policy.mode is Mode.OFF else roster.lines:
         machine = LineGateway(
             roster=roster,
             line=line,
@@ -144,7 +152,24 @@ def _line_side(
     if policy.mode is Mode.LABELS:
         for line, shell in shells.items():
             shell.resume_with([label for label in LabelReader(store.path).latest() if label.line == line])
-    return link, Ingest(shells, outlets, trusted.roster_raw)
+    return Ingest(shells, outlets, trusted.roster_raw, bundle)
+
+
+def _keys(config: GatewayConfig, trusted: Trusted) -> tuple[Signer, Opener]:
+    """What this gateway signs and opens with. Raises ConfigError when the roster has another gateway, or other keys."""
+    if trusted.roster.gateway.gateway != config.gateway:
+        raise ConfigError(
+            f"{config.trust.roster}: the room's gateway is {trusted.roster.gateway.gateway}, not {config.gateway}.",
+            next_step=PROVISION_AGAIN,
+        )
+    return load_signer(config.trust, config.gateway, trusted.roster.gateway.key), _opener(config, trusted)
+
+
+def _check(config: GatewayConfig, found: Trusted) -> None:
+    """Raises ConfigError when this gateway could not begin again under that roster."""
+    _keys(config, found)
+    for line in found.roster.lines:
+        Verifier(found.roster, line, config.limits)
 
 
 def _opener(config: GatewayConfig, trusted: Trusted) -> Opener:

@@ -105,6 +105,7 @@ class Notice(StrEnum):
     UNIT_RETURNED = "unit_returned"
     OUTBOX_OVERFLOW = "outbox_overflow"
     ENROL_ANEW = "enrol_anew"
+    ROSTER_REFUSED = "roster_refused"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from device.clock import Clock, TimeSource
 from device.config import LineLimits
+from device.errors import ConfigError
 from device.gateway.alerts import AlertBook
 from device.gateway.board import Board
 from device.gateway.consumers import ClassPicture
@@ -27,6 +29,8 @@ from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
 from device.messages.roster import Roster
 from device.publish.outbox import BoundedOutbox
 from device.publish.ports import Connected, Disconnected, LastWill, Link, Received
+from device.system.trusted_time import TIME_FILE, TrustedTime
+from device.trust import Trusted
 from models.labels import Emotion
 from tests.fakes.clock import FakeClock
 from tests.fakes.mqtt import FakeBroker, FakeLink
@@ -86,6 +90,21 @@ class RecordingNotifier:
 
     def stopping(self) -> None:
         self.told.append("stopping")
+
+
+class ScriptedWatch:
+    """Finds what a test has put there, or refuses it; counts how often it was told to look at once."""
+
+    def __init__(self) -> None:
+        self.found: Trusted | ConfigError | None = None
+        self.told_to_look = 0
+
+    def poll(self, *, at_once: bool = False) -> Trusted | None:
+        self.told_to_look += at_once
+        found, self.found = self.found, None
+        if isinstance(found, ConfigError):
+            raise found
+        return found
 
 
 class Desk:
@@ -148,6 +167,8 @@ class MemoryRoom:
         self.clock = FakeClock()
         self.broker = FakeBroker()
         self.limits = LineLimits()
+        self.watch = ScriptedWatch()
+        self.look = threading.Event()
         self.desks = [self._desk(name) for name in room.unit_names(desks)]
         self.start_gateway()
 
@@ -166,6 +187,7 @@ class MemoryRoom:
             session=self.store.raise_counter("sessions"),
             version="test",
             policy=self.policy,
+            roster=room.roster(),
         )
         will = status_document(self.identity, online=False, in_force=False, ingest=None)
         lines = () if self.policy.mode is Mode.OFF else (room.LINE,)
@@ -199,11 +221,13 @@ class MemoryRoom:
             self.identity,
             clock=self.clock,
             link=self.link,
-            ingest=Ingest(shells, outlets, b"the signed roster"),
+            ingest=Ingest(shells, outlets, b"the signed roster", b"the trust bundle"),
             store=self.store,
             board=self.board,
             page=SilentPage,
             notifier=self.notifier,
+            watch=self.watch,
+            time=TrustedTime(self.state / TIME_FILE, self.clock, known_ms=self.clock.wall_ms()),
         )
         self.link.start()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import threading
 from collections.abc import Iterator
@@ -8,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from device.clock import TimeSource
+from device.errors import ConfigError
+from device.gateway.service import Ending
 from device.gateway.store import LabelReader
 from device.line.log import follow_log
 from device.messages import topics
 from device.messages.policy import Mode
+from device.publish.ports import Event
+from device.system.trusted_time import TIME_FILE
+from device.trust import Trusted
 from models.labels import Emotion
 from tests.gateway import schemas
 from tests.gateway.memory_room import DAY_MS, MemoryRoom, a_policy
@@ -200,7 +206,7 @@ def test_when_the_policy_is_off_no_round_is_opened_and_nothing_is_delivered(tmp_
     memory_room = MemoryRoom(tmp_path, a_policy(Mode.OFF))
     memory_room.run(3.0)
     sent = {topic for topic, payload in memory_room.broker.published if payload}
-    assert sent == {STATUS, topics.roster(room.ROOM)}
+    assert sent == {STATUS, topics.roster(room.ROOM), topics.trust(room.ROOM)}
     assert memory_room.shown("room")["policy"]["in_force"] is False
     assert memory_room.store.rounds(room.LINE, limit=9) == []
     memory_room.store.close()
@@ -304,3 +310,83 @@ def test_different_desks_show_their_own_label(memory_room: MemoryRoom) -> None:
         ("sadness", "given"),
     ]
     assert [each["desk"] for each in shown] == ["Desk 1", "Desk 2", "Desk 3", "Desk 4"]
+
+
+# --- a newer roster --------------------------------------------------------------------------------------------------
+
+
+def run_until_it_ends(memory_room: MemoryRoom, seconds: float = 3.0) -> Ending:
+    """Let the loop run by itself while time and desks go on; it is stopped after `seconds`."""
+    waits, stop = memory_room.link.next_event, threading.Event()
+    ends = memory_room.clock.monotonic() + seconds
+
+    def time_passes(timeout_s: float) -> Event | None:
+        memory_room.clock.advance(0.01)
+        for desk in memory_room.desks:
+            desk.step()
+        if memory_room.clock.monotonic() >= ends:
+            stop.set()
+        return waits(timeout_s)
+
+    memory_room.link.next_event = time_passes  # type: ignore[method-assign]
+    return memory_room.service.run(stop, memory_room.look)
+
+
+def newer_roster(*, revoked: frozenset[str] = frozenset()) -> Trusted:
+    return Trusted(room.roster(epoch=2, revoked=revoked), b"", a_policy(), b"", bytes(32))
+
+
+def test_units_hear_of_the_roster_before_they_hear_a_grant(memory_room: MemoryRoom) -> None:
+    memory_room.settle()
+    said = [topic for topic, _ in memory_room.broker.published]
+    assert said.index(topics.trust(room.ROOM)) < said.index(topics.grant(room.ROOM, room.LINE))
+    assert memory_room.broker.retained[topics.trust(room.ROOM)] == b"the trust bundle"
+    memory_room.broker.down()
+    memory_room.broker.up()
+    memory_room.settle()
+    assert [topic for topic, _ in memory_room.broker.published].count(topics.trust(room.ROOM)) == 2
+
+
+def test_a_newer_roster_ends_the_loop_closes_everything_and_clears_the_labels_of_who_left(tmp_path: Path) -> None:
+    memory_room = MemoryRoom(tmp_path)
+    memory_room.run(3.0)
+    memory_room.watch.found = newer_roster(revoked=frozenset({"desk-2"}))
+    assert run_until_it_ends(memory_room) is Ending.NEWER_ROSTER
+    kept = {unit: memory_room.broker.retained[topics.labels(room.ROOM, room.LINE, unit)] for unit in room.unit_names(4)}
+    assert [unit for unit, label in kept.items() if not label] == ["desk-2"]
+    assert memory_room.published(STATUS)[-1]["state"] == "offline"
+    assert "stopping" not in memory_room.notifier.told, "the service manager is told of stops alone"
+    memory_room.start_gateway()
+    memory_room.store.close()
+
+
+def test_a_roster_that_does_not_count_is_told_as_an_alert_and_the_line_goes_on(tmp_path: Path) -> None:
+    memory_room = MemoryRoom(tmp_path)
+    memory_room.run(2.0)
+    memory_room.watch.found = ConfigError("roster.cose: is older.", next_step="Copy the newest.")
+    assert run_until_it_ends(memory_room) is Ending.STOPPED
+    (alert,) = [alert for alert in memory_room.published(ALERTS) if alert["code"] == "roster_refused"]
+    assert alert["detail"] == "roster.cose: is older." and alert["severity"] == "warning"
+    schemas.check("alert", json.dumps(alert).encode())
+    memory_room.start_gateway()
+    memory_room.run(1.0)
+    stored = sequences(memory_room, "desk-1")
+    assert stored == list(range(1, len(stored) + 1)) and len(stored) > 8
+    memory_room.store.close()
+
+
+def test_whoever_asks_for_a_look_gets_it_at_once(tmp_path: Path) -> None:
+    memory_room = MemoryRoom(tmp_path)
+    memory_room.look.set()
+    assert run_until_it_ends(memory_room, 0.5) is Ending.STOPPED
+    assert memory_room.watch.told_to_look == 1
+    assert not memory_room.look.is_set()
+
+
+def test_a_gateway_keeps_the_time_that_ntp_says_for_the_next_start(memory_room: MemoryRoom) -> None:
+    memory_room.run(2.0)
+    memory_room.clock.step_wall(2 * DAY_MS)
+    memory_room.run(2.0)
+    assert (
+        abs(json.loads((memory_room.state / TIME_FILE).read_text())["floor_ms"] - memory_room.clock.wall_ms()) < 3_000
+    )
