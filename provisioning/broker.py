@@ -7,9 +7,10 @@ Names come from certificates alone: `use_identity_as_username` takes the common 
 What mosquitto 2.0.11 (Debian 12) makes of SIGHUP, each found out against the real one (tests/integration):
 
 - It reads again, and drops nobody: access list, revocation list, its own certificate and key, the authorities that it
-  believes, and the limits. Rights change for open sessions too. TLS tickets of before are no longer taken, so nobody
-  comes back past the revocation list by an old one.
-- It does not read again: ports and addresses, and `max_connections`.
+  believes, and the number of connections. Rights change for open sessions too. TLS tickets of before are no longer
+  taken, so nobody comes back past the revocation list by an old one.
+- It does not read again: the limits of packets, queues and keepalive, and the port. A change of those asks for a
+  restart, which ends every connection once; sessions, and what is queued and retained, outlive it.
 - It keeps nothing that it cannot read anew: without a sound access list everybody may do everything, and without a
   sound revocation list every revoked member may come back. So `check_files` stands before every reload, and files are
   replaced whole. They must belong to the user that mosquitto runs as, who reads them then.
@@ -59,8 +60,9 @@ class BrokerSettings:
     """Where the broker listens and what it bears. Times in seconds, sizes in bytes.
 
     Messages in flight and queued (by number and by bytes) are counted for each member. A packet holds the topic too;
-    the largest that the room has is the trust bundle. A member that says nothing for one and a half `keepalive_s` is
-    gone; one that asks for longer silence is told so (MQTT 5) or refused (MQTT 3.1.1).
+    the largest that the room has is the trust bundle. When a queue is full, what comes then is dropped, for that member
+    alone. A member of MQTT 5 that asks for more silence than `keepalive_s` is held to it; mosquitto 2.0.11 lets one of
+    MQTT 3.1.1 have what it asks for.
     """
 
     port: int

@@ -4,7 +4,9 @@ mosquitto 2.0 cannot be told to drop one client, and a reload ends no session. B
 use takes the session over, and the broker ends the older connection (MQTT 5, section 3.1.4). The client id is the
 certificate's common name, so the certificate authority can do that and nobody else: it issues a certificate of minutes
 in the revoked member's name over a throw-away key, connects with it, and leaves. The revoked member's own certificate
-is on the revocation list, so it does not come back.
+is on the revocation list, so it does not come back. One thing is left: a box that had made a TLS connection before, and
+says CONNECT on it only afterwards, is let in (the broker looked at its certificate when it was good). It has no rights,
+hears nothing, and is ended by doing the same again; mosquitto closes such a connection itself after PREPARED_S seconds.
 
 Its retained status would say `running` for ever: the broker publishes no last will for a session that is taken over
 and continued (found out with 2.0.11), and nobody else may write a unit's status. So the evictor says the unit's last

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,6 +61,66 @@ def taken(link: MqttLink) -> MqttLink:
     wait_for(link, Connected)
     wait_until(lambda: link.subscribed, "the broker answers the subscriptions")
     return link
+
+
+class RawClient:
+    """An MQTT client that says and acknowledges nothing by itself: TLS and single packets (MQTT 5, chapter 3)."""
+
+    def __init__(self, broker: RoomBroker, name: str) -> None:
+        own = credentials_in(broker.box(name))
+        context = ssl.create_default_context(cafile=own.certificate_authority)
+        context.load_cert_chain(own.certificate, own.key)
+        plan = broker.room.plan
+        plain = socket.create_connection((plan.host, plan.port), timeout=EVENT_TIMEOUT_S)
+        self._name = name
+        self._socket = context.wrap_socket(plain, server_hostname="localhost")
+
+    def connect(self, *, keepalive_s: int = 15) -> bytes:
+        """CONNECT with a clean start; the broker's answer."""
+        self.send(0x10, b"\x00\x04MQTT\x05\x02" + keepalive_s.to_bytes(2) + b"\x00" + _text(self._name))
+        return self.packet()
+
+    def send(self, kind: int, body: bytes) -> None:
+        """One packet of less than 128 bytes."""
+        assert len(body) < 128
+        self._socket.sendall(bytes([kind, len(body)]) + body)
+
+    def subscribe(self, topic: str) -> None:
+        """With QoS 1; returns when the broker has answered."""
+        self.send(0x82, b"\x00\x01\x00" + _text(topic) + b"\x01")
+        assert self.packet()[0] == 0x90
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """With QoS 0, so that the broker answers nothing."""
+        self.send(0x30, _text(topic) + b"\x00" + payload)
+
+    def packet(self, timeout_s: float = EVENT_TIMEOUT_S) -> bytes:
+        """The next packet's first byte and its body; empty when the broker has closed. Raises TimeoutError."""
+        self._socket.settimeout(timeout_s)
+        try:
+            kind = self._socket.recv(1)
+        except ConnectionError:
+            kind = b""
+        if not kind:
+            return b""
+        length = shift = 0
+        more = True
+        while more:
+            (byte,) = self._socket.recv(1)
+            length |= (byte & 0x7F) << shift
+            shift, more = shift + 7, byte & 0x80 != 0
+        body = b""
+        while len(body) < length:
+            body += self._socket.recv(length - len(body))
+        return kind + body
+
+    def close(self) -> None:
+        """Without a word to the broker."""
+        self._socket.close()
+
+
+def _text(text: str) -> bytes:
+    return len(text).to_bytes(2) + text.encode()
 
 
 class RoomBroker:

@@ -21,7 +21,7 @@ from provisioning.boxes import credentials_in
 from provisioning.broker import ACCESS_FILE, Member
 from provisioning.certificates import Role
 from provisioning.eviction import REVOKED, SESSION_S, Evictor
-from tests.integration.room_broker import RoomBroker, taken, wait_for, wait_until
+from tests.integration.room_broker import RawClient, RoomBroker, taken, wait_for
 
 ROOM, LINE = "demo", "a"
 GRANT = topics.grant(ROOM, LINE)
@@ -229,22 +229,32 @@ def test_broker_that_is_away_leaves_the_access_list_as_it_was(broker: RoomBroker
     assert "revoked" in wait_for(revoked, Disconnected).reason
 
 
-def test_ended_sessions_are_not_held_open_by_a_box_that_says_nothing(broker: RoomBroker) -> None:
-    """A box that never reads nor writes again is closed by the broker, not asked to go."""
-    own = credentials_in(broker.box("a2"))
-    context = ssl.create_default_context(cafile=own.certificate_authority)
-    context.load_cert_chain(own.certificate, own.key)
-    address = (broker.room.plan.host, broker.room.plan.port)
-    with (
-        socket.create_connection(address, timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as mute,
-    ):
-        mute.sendall(bytes.fromhex("100f00044d5154540502000f0000026132"))
-        assert mute.recv(64)[0] == 0x20
-        revoke(broker, A2)
-        mute.settimeout(ENDED_WITHIN_S)
-        rest = b""
-        while chunk := mute.recv(64):
-            rest += chunk
-        assert rest == b"" or rest[0] == 0xE0, "DISCONNECT or nothing at all"
-    wait_until(lambda: b"a2 already connected, closing old" in broker.mosquitto.log.read_bytes(), "the log says so")
+def test_session_of_a_box_that_says_and_acknowledges_nothing_is_closed(broker: RoomBroker) -> None:
+    silent = RawClient(broker, "a2")
+    assert silent.connect()[0] == 0x20
+    revoke(broker, A2)
+    assert silent.packet(ENDED_WITHIN_S) == b""
+    silent.close()
+
+
+def test_connection_kept_in_store_from_before_gives_no_rights_and_is_ended_by_putting_out_again(
+    broker: RoomBroker,
+) -> None:
+    """TLS before the revocation, CONNECT after it: mosquitto has looked at the certificate when it was still good."""
+    prepared = RawClient(broker, "a2")
+    gateway = broker.connected("gateway", subscriptions=[LINKS, STATUSES])
+    neighbour = broker.connected("a1", subscriptions=[GRANT])
+    revoke(broker, A2)
+    assert prepared.connect()[0] == 0x20
+    prepared.subscribe("#")
+    prepared.publish(link_of("a2"), b"forged")
+    prepared.publish(status_of("a2"), b"forged")
+    gateway.publish(GRANT, b"for the line", qos=1, retain=False)
+    received(neighbour, b"for the line")
+    neighbour.publish(link_of("a1"), b"honest", qos=1, retain=False)
+    assert [message.topic for message in received(gateway, b"honest")] == [link_of("a1")]
+    with pytest.raises(TimeoutError):
+        prepared.packet(0.2)
+    evictor(broker).put_out([A2])
+    assert prepared.packet(ENDED_WITHIN_S) == b""
+    prepared.close()
