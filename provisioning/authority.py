@@ -45,6 +45,7 @@ KEY_ID: Final = "room-authority"
 AUTHORITY_KEY: Final = "room-authority.key"
 VERIFYING_KEY: Final = "room-authority.pem"
 REGISTRAR_KEY: Final = "registrar.key"
+REGISTRAR_PUBLIC: Final = "registrar.pem"
 CA_KEY: Final = "certificate-authority.key"
 ROTATED_KEYS: Final = (AUTHORITY_KEY, CA_KEY, REGISTRAR_KEY)
 CA_CERTIFICATE: Final = "certificate-authority.pem"
@@ -107,6 +108,7 @@ class RoomAuthority:
             keys.write_verifying_key(folder / VERIFYING_KEY, signer.private_key.public_key())
             ca = _certificate_authority(folder, book, passphrase)
             registrar_key = keys.signing_key(_present(folder, REGISTRAR_KEY, book), passphrase)
+            keys.write_verifying_key(folder / REGISTRAR_PUBLIC, registrar_key.public_key())
             made = cls(folder, book, signer, ca, registrar_key, passphrase)
             book.members = [made._completed(entry) for entry in book.members]
             made._save()
