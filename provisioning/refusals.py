@@ -1,7 +1,7 @@
 """Closed list of what can go wrong in enrolment and renewal: each refusal has a code, a sentence and a next step.
 
 The registrar answers with them, the box shows them, and the operator reads the same words at both ends.
-docs/provisioning.md lists them; a test keeps the two in step.
+docs/enrolment-refusals.md lists them; a test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Refusal(StrEnum):
     TOKEN_EXPIRED = "token_expired"
     TOKEN_USED = "token_used"
     KEY_IN_USE = "key_in_use"
+    SEAT_TAKEN = "seat_taken"
     NO_SUCH_CLAIM = "no_such_claim"
     WRONG_COMMITMENT = "wrong_commitment"
     CLAIM_EXPIRED = "claim_expired"
@@ -31,6 +32,7 @@ class Refusal(StrEnum):
     WINDOW_CLOSED = "window_closed"
     REVOKED = "revoked"
     NOT_ENROLLED = "not_enrolled"
+    AUTHORITY_CLOSED = "authority_closed"
     STALE_REQUEST = "stale_request"
     TOO_MANY = "too_many"
 
@@ -66,6 +68,11 @@ REFUSALS: Final[Mapping[Refusal, RefusalRow]] = {
         "The box's key already belongs to another desk: its storage was copied.",
         "Wipe this box (moodline-box wipe), so that it makes a key of its own.",
     ),
+    Refusal.SEAT_TAKEN: RefusalRow(
+        409,
+        "Another box has, or had, the place that this one asks for.",
+        "Replace that box (moodline-provision replace), or give this one a place of its own.",
+    ),
     Refusal.NO_SUCH_CLAIM: RefusalRow(
         404, "The registrar does not know this claim.", "The box begins again by itself.", final=False
     ),
@@ -87,6 +94,12 @@ REFUSALS: Final[Mapping[Refusal, RefusalRow]] = {
     ),
     Refusal.NOT_ENROLLED: RefusalRow(
         403, "This key stands on no roster of the room.", "Enrol the box: seed file or claim window."
+    ),
+    Refusal.AUTHORITY_CLOSED: RefusalRow(
+        423,
+        "A new key needs the room authority, which is closed now.",
+        "Open it at the registrar (moodline-registrar --authority), or leave the box its old key.",
+        final=False,
     ),
     Refusal.STALE_REQUEST: RefusalRow(
         409, "The request was made under an older challenge.", "The box asks again by itself.", final=False
