@@ -12,7 +12,6 @@ compare it with what the box shows. A claim token never stands on a sticker.
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from pathlib import Path
 from typing import Final
 
 import segno
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.errors import ConfigError
 from device.system.storage import write_durably
@@ -60,7 +57,7 @@ _FONT: Final = "Arial, Helvetica, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 @dataclass(frozen=True)
 class Sticker:
-    """What stands on one label. `key` is the digest of the box's key (32 bytes; `key_digest`) once it is known."""
+    """What stands on one label. `key` is the digest of the box's key (32 bytes; `keys.key_digest`) once it is known."""
 
     room: str
     desk: str
@@ -72,12 +69,6 @@ class Sticker:
     def content(self) -> str:
         """What the QR code says."""
         return f"moodline:{self.room}/{self.unit}" + (f"?key={self.key.hex()}" if self.key is not None else "")
-
-
-def key_digest(key: bytes) -> bytes:
-    """SHA-256 over the SubjectPublicKeyInfo (DER) of an Ed25519 public key (32 bytes), 32 bytes."""
-    public = Ed25519PublicKey.from_public_bytes(key)
-    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def sheets(stickers: Sequence[Sticker], *, skip: int = 0) -> list[str]:
