@@ -147,6 +147,17 @@ pcm.moodline {
     "ALSA's name for the USB microphone: `moodline`",
 )
 
+_SEED_FOLDER: Final = Setting(
+    f"{SYSTEMD}/boot-firmware.mount.d/10-moodline.conf",
+    f"""
+# FAT knows no owners: the whole boot partition is given to the box's group, which reads the seed file and empties it
+# after use, and closed to everybody else, because the seed holds a token. It never keeps the machine from starting.
+[Mount]
+Options=defaults,nofail,gid={UNIT_USER},umask=0007
+""",
+    "the boot partition is open to the box's group alone (a seed file holds a token)",
+)
+
 #: PyAudio and systemd-python come as source: the first installation compiles them.
 _TO_COMPILE: Final = ("gcc", "libsystemd-dev", "pkg-config", "python3-dev")
 _PYTHON: Final = ("python3 (>= 3.11)", "python3 (<< 3.12)", "python3-venv", "systemd", "ca-certificates")
@@ -166,7 +177,7 @@ UNIT_ROLE: Final = Role(
         Program("moodline-unit", "device.unit.__main__", "senses, decides, sends labels"),
     ),
     ports=(),
-    settings=(_RETRANSMISSION, _DEVICES, _MICROPHONE),
+    settings=(_RETRANSMISSION, _DEVICES, _MICROPHONE, _SEED_FOLDER),
     packages=(*_PYTHON, "libportaudio2", "libsystemd0", "portaudio19-dev", *_TO_COMPILE),
     recommended=("python3-picamera2", "systemd-timesyncd | time-daemon"),
     locks=("unit.txt", "without-dependencies.txt"),

@@ -88,6 +88,8 @@ HARDENING: Final[Settings] = {
     "SystemCallErrorNumber": "EPERM",
     # A core dump would hold private keys.
     "LimitCORE": "0",
+    # Nor may keys, sound or pictures in memory reach a card by being swapped out.
+    "MemorySwapMax": "0",
     "TasksMax": "64",
 }
 
@@ -127,6 +129,9 @@ _SENSES: Final[Settings] = {
 #: Lights are files in /sys, which ProtectKernelTunables makes read-only; udev gives these to the box's group.
 _LIGHTS: Final[Settings] = {"ReadWritePaths": "-/sys/devices/platform/leds"}
 
+#: The card's FAT partition, where a seed file lies: it is read, and emptied when it was used.
+SEED_FOLDER: Final = "/boot/firmware"
+
 BOX: Final = Service(
     "moodline-box.service",
     "Moodline: enrol this box in its room",
@@ -154,7 +159,7 @@ BOX: Final = Service(
         **_WITH_NETLINK,
         # The hardware's serial number stands in /proc/device-tree.
         "ProcSubset": "all",
-        **_LIGHTS,
+        "ReadWritePaths": ("-/sys/devices/platform/leds", f"-{SEED_FOLDER}"),
         "MemoryMax": "256M",
     },
     _AT_BOOT,

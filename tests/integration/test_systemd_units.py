@@ -45,6 +45,9 @@ def root(tmp_path: Path, role: Role) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
+    # What systemd makes of a Raspberry Pi's /etc/fstab.
+    mount = "[Mount]\nWhat=/dev/mmcblk0p1\nWhere=/boot/firmware\nType=vfat\nOptions=defaults\n"
+    (tmp_path / SYSTEMD[1:] / "boot-firmware.mount").write_text(mount)
     return tmp_path
 
 
@@ -60,7 +63,8 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def unit_files(root: Path, role: Role) -> list[str]:
-    return [str(root / SYSTEMD[1:] / service.name) for service in role.services]
+    names = [*(service.name for service in role.services), "boot-firmware.mount"]
+    return [str(root / SYSTEMD[1:] / name) for name in names]
 
 
 @each_role

@@ -313,11 +313,27 @@ def test_replacements_that_cannot_be_are_refused(authority: RoomAuthority) -> No
         assert files(authority.folder) == before
 
 
-def test_the_same_replacement_for_another_reason_is_refused(authority: RoomAuthority) -> None:
+def test_the_first_reason_of_a_replacement_stands_and_the_new_unit_replaces_nobody_else(
+    authority: RoomAuthority,
+) -> None:
     key = new_key().public_key()
-    authority.replace_unit("b1", "b3", key, BROKEN)
-    with pytest.raises(ConfigError, match="replaced b1 before, for another reason"):
-        authority.replace_unit("b1", "b3", key, "It was stolen.")
+    record = authority.replace_unit("b1", "b3", key, BROKEN)
+    assert authority.replace_unit("b1", "b3", key, "It was stolen.") == record
+    with pytest.raises(ConfigError, match="has replaced b1 before"):
+        authority.replace_unit("b2", "b3", key, BROKEN)
+    with pytest.raises(ConfigError, match="has replaced b1 before"):
+        authority.replace_unit("b1", "b3", new_key().public_key(), BROKEN)
+
+
+def test_a_member_that_is_admitted_again_after_years_gets_a_living_certificate(
+    authority: RoomAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roster = read_roster_file(authority.folder)
+    key = Ed25519PublicKey.from_public_bytes(roster.units_of("b")[0].key)
+    at(monkeypatch, timedelta(days=900))
+    authority.admit("b1", Role.UNIT, key, line="b")
+    assert certificate_of(authority, "b1").not_valid_after_utc > datetime.now(UTC) + timedelta(days=1_500)
+    assert authority.publish() == roster
 
 
 @pytest.mark.parametrize("crash_before", ["room.json", "b3.cose"])

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device.config import Broker, Capture, GatewayConfig, Inference, LineLimits, UnitConfig, load_gateway, load_unit
 from device.errors import ConfigError
+from device.messages import topics
 from provisioning.authority import RoomAuthority
-from provisioning.boxes import render, trust_in, write_consumer_box, write_unit_box
+from provisioning.boxes import render, trust_in, write_broker_box, write_consumer_box, write_unit_box
+from provisioning.broker import BrokerSettings
+from provisioning.certificates import Reads, Role
+from provisioning.demo_room import DemoPlan, build
+
+TAKE = Path(__file__).resolve().parents[2] / "tools" / "takes"
 
 
 def unit_config(folder: Path, desk: str = "Desk 1") -> UnitConfig:
@@ -76,3 +83,17 @@ def test_box_of_somebody_who_was_not_admitted_is_not_written(tmp_path: Path) -> 
         write_consumer_box(tmp_path, authority, "reader", Broker(host="h"))
     assert not (tmp_path / "device.toml").exists()
     assert not (tmp_path / "broker.toml").exists()
+
+
+def test_gateway_gets_the_trust_bundle_and_a_consumer_its_right(tmp_path: Path) -> None:
+    room = build(tmp_path / "room", DemoPlan(takes=[TAKE], units=1, port=1, web_port=1))
+    authority = RoomAuthority.open(room.authority)
+    assert (room.gateway / "trust.cbor").read_bytes() == authority.trust_bundle()
+    key = Ed25519PrivateKey.generate().public_key()
+    authority.admit("board", Role.CONSUMER, key, reads=Reads.CLASS)
+    write_broker_box(room.broker, authority, BrokerSettings(port=1))
+    access = (room.broker / "access.acl").read_text()
+    blocks = {block.splitlines()[0]: block for block in access.split("\n\n") if block.startswith("user ")}
+    assert topics.labels("demo", "+", "+") in blocks["user reader"]
+    assert topics.labels("demo", "+", "+") not in blocks["user board"]
+    assert topics.class_picture("demo") in blocks["user board"]

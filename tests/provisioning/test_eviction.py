@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def test_unit_has_its_last_word_for_the_moment_and_nothing_afterwards(
         evictor.put_out([UNIT])
     assert reloads.seen == [before + "\nuser a2\ntopic readwrite moodline/v1/r/a/status/a2\n", before]
     assert (tmp_path / ACCESS_FILE).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's folder")
+def test_access_list_stays_its_owners(evictor: Evictor, tmp_path: Path) -> None:
+    os.chown(tmp_path / ACCESS_FILE, 12_345, 12_346)
+    with pytest.raises(TransportError):
+        evictor.put_out([UNIT])
+    found = (tmp_path / ACCESS_FILE).stat()
+    assert (found.st_uid, found.st_gid) == (12_345, 12_346)
 
 
 def test_consumer_has_no_last_word(evictor: Evictor, reloads: Reloads) -> None:

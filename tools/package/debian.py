@@ -1,18 +1,21 @@
 """Build a Debian package of one role: its files, the program's source, its locks, and the scripts that dpkg runs.
 
-The same commit and SOURCE_DATE_EPOCH give the same bytes. Only what git tracks goes in, so a key or a recording that
-lies about in a working folder cannot. The Python environment is made on the machine itself, from the locks, because it
-differs from processor to processor; so the package is of every architecture.
+The same commit and SOURCE_DATE_EPOCH give the same bytes. The source comes from the commit, not from the working folder:
+a key or a recording that lies about there cannot get in. The Python environment is made on the machine itself, from the
+locks, because it differs from processor to processor; so the package is of every architecture.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+import tarfile
+from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +26,7 @@ from provisioning.services import SETTINGS_ROOT
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 SCRIPTS: Final = Path(__file__).resolve().parent / "scripts"
 SOURCES: Final = ("device", "models", "provisioning")
+OTHER_SOURCES: Final = ("requirements", "LICENSE", "docs/installation.md")
 #: What a box never runs: how the networks are trained, and how an image is made.
 LEFT_OUT: Final = ("models/networks/", "models/teachers/", "provisioning/image/")
 BUNDLE: Final = "models/bundle/"
@@ -43,11 +47,12 @@ DESCRIPTION: Final = {
 
 @dataclass(frozen=True)
 class Build:
-    """What a package is built from. `epoch` is the time of every file, in seconds since 1970."""
+    """What a package is built from. `epoch` is the time of every file, in seconds since 1970; `commit` is git's."""
 
     role: Role
     version: str
     epoch: int
+    commit: str = "HEAD"
 
     @property
     def package(self) -> str:
@@ -69,7 +74,7 @@ def version() -> str:
 
 def epoch() -> int:
     """SOURCE_DATE_EPOCH, or the time of the last commit. Raises ConfigError when there is neither."""
-    given = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct").strip()
+    given = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct").decode().strip()
     if not given.isdecimal():
         raise ConfigError(f"SOURCE_DATE_EPOCH is {given!r}.", next_step="Give whole seconds since 1970.")
     return int(given)
@@ -105,23 +110,33 @@ def build(made: Build, folder: Path) -> Path:
 
 def tree_files(made: Build) -> list[InstalledFile]:
     """What the package puts on a machine, in order of the paths."""
-    role = made.role
+    role, doc = made.role, f"/usr/share/doc/{made.package}"
+    source = committed(made.commit)
     found = [
         *files(role),
-        *(InstalledFile(f"{LIBRARY}/{name}", (REPOSITORY / name).read_bytes()) for name in source_names(role)),
-        *(_copied(f"{PROGRAM_ROOT}/locks/{name}", f"requirements/{name}") for name in role.locks),
-        _copied(f"/usr/share/doc/{made.package}/copyright", "LICENSE"),
-        _copied(f"/usr/share/doc/{made.package}/installation.md", "docs/installation.md"),
+        *(InstalledFile(f"{LIBRARY}/{name}", source[name]) for name in source_names(role, source)),
+        *(InstalledFile(f"{PROGRAM_ROOT}/locks/{name}", source[f"requirements/{name}"]) for name in role.locks),
+        InstalledFile(f"{doc}/copyright", source["LICENSE"]),
+        InstalledFile(f"{doc}/installation.md", source["docs/installation.md"]),
         InstalledFile(f"{PROGRAM_ROOT}/make-environment", _script("make-environment", made), EXECUTABLE),
     ]
     return sorted(found, key=lambda each: each.path)
 
 
-def source_names(role: Role) -> list[str]:
-    """The program's files as git tracks them, relative to the repository."""
+@cache
+def committed(commit: str) -> Mapping[str, bytes]:
+    """The files of a commit that a package may need, by name. Raises ConfigError when git does not know the commit."""
+    packed = _git("archive", "--format=tar", commit, "--", *SOURCES, *OTHER_SOURCES)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        members = [member for member in archive if member.isfile()]
+        return {member.name: opened.read() for member in members if (opened := archive.extractfile(member))}
+
+
+def source_names(role: Role, names: Iterable[str]) -> list[str]:
+    """Those of the names that are the program's source, as far as the role's machine runs it."""
     left_out = (*LEFT_OUT, BUNDLE) if role.name == "gateway" else LEFT_OUT
-    names = _git("ls-files", "-z", "--", *SOURCES).split("\0")
-    return sorted(name for name in names if name and not name.startswith(left_out) and (REPOSITORY / name).is_file())
+    sources = tuple(f"{folder}/" for folder in SOURCES)
+    return sorted(name for name in names if name.startswith(sources) and not name.startswith(left_out))
 
 
 def control_files(made: Build, contents: Iterable[InstalledFile]) -> list[InstalledFile]:
@@ -168,10 +183,6 @@ def _script(name: str, made: Build) -> bytes:
     return text.encode()
 
 
-def _copied(path: str, name: str) -> InstalledFile:
-    return InstalledFile(path, (REPOSITORY / name).read_bytes())
-
-
 def _write(tree: Path, each: InstalledFile) -> None:
     path = tree / each.path[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,10 +201,10 @@ def _settle(tree: Path, epoch_s: int) -> None:
     os.utime(tree, (epoch_s, epoch_s))
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str) -> bytes:
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S
+            ["git", *arguments], cwd=REPOSITORY, check=True, capture_output=True, timeout=BUILD_TIMEOUT_S
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(
