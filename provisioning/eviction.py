@@ -5,8 +5,9 @@ use takes the session over, and the broker ends the older connection (MQTT 5, se
 certificate's common name, so the certificate authority can do that and nobody else: it issues a certificate of minutes
 in the revoked member's name over a throw-away key, connects with it, and leaves. The revoked member's own certificate
 is on the revocation list, so it does not come back. One thing is left: a box that had made a TLS connection before, and
-says CONNECT on it only afterwards, is let in (the broker looked at its certificate when it was good). It has no rights,
-hears nothing, and is ended by doing the same again; mosquitto closes such a connection itself after PREPARED_S seconds.
+says CONNECT on it only afterwards, is let in (the broker looked at its certificate when it was still good). It has no
+rights and hears nothing, doing the same again ends it, and mosquitto itself closes a connection without CONNECT within
+two minutes.
 
 Its retained status would say `running` for ever: the broker publishes no last will for a session that is taken over
 and continued (found out with 2.0.11), and nobody else may write a unit's status. So the evictor says the unit's last
@@ -15,6 +16,7 @@ word, `revoked`; for that moment alone the access list gives the unit's name its
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -71,17 +73,16 @@ class Evictor:
                     f"{path}: still gives {member.name} its rights.", next_step="Write the broker's files anew first."
                 )
         units = [member for member in members if member.role is Role.UNIT]
-        mode = path.stat().st_mode & 0o777
         try:
             if units:
                 words = "".join(last_word(self.ca.room, unit) for unit in units)
-                write_durably(path, access + words.encode(), mode=mode)
+                _replace(path, access + words.encode())
             self.reload()
             for member in members:
                 self._take_over(member)
         finally:
             if units:
-                write_durably(path, access, mode=mode)
+                _replace(path, access)
                 self.reload()
 
     def credentials(self, folder: Path, member: Member) -> Credentials:
@@ -109,6 +110,13 @@ class Evictor:
                     _say_revoked(link, status, member.name, member.line)
             finally:
                 link.stop()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Other content under the same owner: mosquitto reads it as its own user."""
+    standing = path.stat()
+    write_durably(path, content, mode=standing.st_mode & 0o777)
+    os.chown(path, standing.st_uid, standing.st_gid)
 
 
 def _wait_until_taken(link: MqttLink, name: str) -> None:

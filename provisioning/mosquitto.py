@@ -18,7 +18,7 @@ from provisioning.broker import check_files
 
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10.0
-SERVICE: Final = "mosquitto.service"
+SERVICE: Final = "moodline-broker.service"
 EXTRA_FOLDERS: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -86,10 +86,10 @@ class Mosquitto:
         self._wait_until_listening()
 
     def reload(self) -> None:
-        """Read access list, certificates, revocation list and limits again without dropping anybody.
+        """Read access list, certificates and revocation list again without dropping anybody.
 
-        It holds for whoever connects after this call. Raises ConfigError for files that must not be read (see
-        `provisioning.broker.check_files`), TransportError when mosquitto does not run.
+        It takes effect at the end of mosquitto's turn, some milliseconds later. Raises ConfigError for files that must
+        not be read (see `provisioning.broker.check_files`), TransportError when mosquitto does not run.
         """
         if self.pid is not None:
             check_files(self._folder)

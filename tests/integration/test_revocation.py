@@ -237,6 +237,24 @@ def test_session_of_a_box_that_says_and_acknowledges_nothing_is_closed(broker: R
     silent.close()
 
 
+def test_connection_without_tls_kept_in_store_from_before_is_refused(broker: RoomBroker) -> None:
+    own = credentials_in(broker.box("a2"))
+    context = ssl.create_default_context(cafile=own.certificate_authority)
+    context.load_cert_chain(own.certificate, own.key)
+    with socket.create_connection((broker.room.plan.host, broker.room.plan.port), timeout=10) as plain:
+        broker.connected("a1")
+        # Such a connection knows both lists, and takes the newer one: X.509 counts whole seconds.
+        time.sleep(1.1)
+        revoke(broker, A2)
+        with (
+            pytest.raises(OSError, match=r"revoked|EOF|reset|[Pp]ipe"),
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(bytes.fromhex("100f00044d5154540502000f0000026132"))
+            assert secured.recv(16) == b"the broker answered"
+            secured.sendall(b"")
+
+
 def test_connection_kept_in_store_from_before_gives_no_rights_and_is_ended_by_putting_out_again(
     broker: RoomBroker,
 ) -> None:
