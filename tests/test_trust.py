@@ -16,11 +16,13 @@ from device.config import Trust, load_unit
 from device.errors import ConfigError, RemoteMessageError, StorageError, Verdict
 from device.messages import cbor
 from device.messages.envelope import ContentType, KeySigner, open_envelope, seal_envelope
+from device.messages.link import Entry
 from device.messages.policy import Mode
 from device.messages.sealing import HYBRID
 from device.messages.trust_bundle import TrustBundle, encode_bundle
+from device.publish.spill import encode_record, place_digest
 from device.system.keys import load_signing_key
-from device.system.storage import DISK, SESSION_FILE, Disk
+from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk
 from device.trust import TrustStore, load_signer, load_trusted
 from device.unit import wiring
 from provisioning.authority import AUTHORITY_KEY, POLICY_FILE, VERIFYING_KEY, RoomAuthority
@@ -147,6 +149,28 @@ def test_a_unit_that_the_roster_does_not_list_uses_up_no_session(demo: DemoRoom)
     with pytest.raises(ConfigError, match="a9 is not on it"):
         wiring.build(msgspec.structs.replace(config, unit="a9"), unset_clock())
     assert counter.read_bytes() == before
+
+
+def test_a_unit_stands_on_the_line_that_the_roster_says_and_what_it_kept_for_the_other_is_let_go(
+    demo: DemoRoom, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config = msgspec.structs.replace(load_unit(demo.unit_config("a1")), muted=True)
+    signed = signed_by(demo.authority)
+    record = encode_record(Entry(1, 1, bytes(112)), place_digest(signed.roster, "a", "a1"))
+    (config.state / SPILL_FILE).write_bytes(record)
+    signed.moved("a1", "b").write(demo.unit("a1"))
+    service = wiring.build(config, unset_clock())
+    assert service._identity.line == "b"
+    assert len(service._spill.outbox) == 0
+    assert "on line b; `line` in its configuration says a" in caplog.text
+    assert "written for another box, line or gateway key" in caplog.text
+
+
+def test_a_revoked_unit_refuses_to_start_and_says_what_to_do(demo: DemoRoom) -> None:
+    signed_by(demo.authority).without("a1").write(demo.unit("a1"))
+    with pytest.raises(ConfigError, match=r"a1 is revoked\. Wipe this box and enrol it anew"):
+        wiring.build(load_unit(demo.unit_config("a1")), unset_clock())
 
 
 # --- taking a newer roster --------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from device.trust import PROVISION_AGAIN, Trusted, load_trusted
 LOG: Final = logging.getLogger(__name__)
 
 #: Beside the roster, if it is there: the authority's own bundle, which says how its key was succeeded.
-BUNDLE_FILE: Final = "trust.bundle"
+BUNDLE_FILE: Final = "trust.cbor"
 LOOK_S: Final = 2.0
 #: What was refused is judged again after so long: a policy may come into force.
 JUDGE_AGAIN_S: Final = 60.0
@@ -101,6 +101,8 @@ class RosterWatch:
         if self._stands_unchanged():
             return None
         found = load_trusted(self._trust, self._standing.roster.room, self._clock)
+        if found == self._standing and bundle_for_units(self._trust, found) == self._bundle:
+            return None
         ours, theirs = self._standing.roster.epoch, found.roster.epoch
         if theirs < ours or (theirs == ours and found.roster_raw != self._standing.roster_raw):
             which = "is older than" if theirs < ours else "is not the same as"
@@ -112,7 +114,7 @@ class RosterWatch:
         return found
 
     def _stands_unchanged(self) -> bool:
-        """Whether the files still say what is served, however they were touched."""
+        """Whether the files still say what is served, however they were touched: its time may be over meanwhile."""
         standing = self._standing
         try:
             same = read(self._trust.roster, limit=ROSTER_BYTES) == standing.roster_raw

@@ -179,7 +179,7 @@ class Spill:
         if found.damaged or (found.torn and not found.entries):
             LOG.error(
                 "%s: %d bytes cannot be read; the %d labels around them are kept. They were damaged, or written for"
-                " another box or gateway key. If it comes again, replace the card.",
+                " another box, line or gateway key. If it comes again, replace the card.",
                 self._path,
                 found.damaged + found.torn,
                 len(found.entries),

@@ -89,6 +89,8 @@ class TrustedTime:
         return believable
 
     def _write(self) -> None:
+        """Another program of this box may have written meanwhile; what is later stays."""
+        self._floor_ms = max(self._floor_ms, _read(self._path))
         self._tried_ms = self._floor_ms
         try:
             write_record(self._path, _TimeRecord(floor_ms=self._floor_ms), disk=self._disk)

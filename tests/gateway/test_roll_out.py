@@ -15,7 +15,7 @@ from device.errors import ConfigError
 from device.gateway.roll_out import BUNDLE_FILE, JUDGE_AGAIN_S, LOOK_S, RosterWatch, bundle_for_units, left_places
 from device.gateway.wiring import _check
 from device.messages.trust_bundle import decode_bundle, verify_bundle
-from device.trust import Trusted, load_trusted
+from device.trust import Trusted, load_trusted, staged
 from provisioning import demo_room
 from provisioning.demo_room import DemoPlan, DemoRoom
 from tests.fakes.clock import FakeClock
@@ -80,6 +80,19 @@ def test_a_newer_roster_counts_at_once_when_told_to_look(watched: Watched) -> No
     watched.signed.without("a2").write(watched.folder)
     found = watched.watch.poll(at_once=True)
     assert found is not None and found.roster.revoked == {"a2"}
+
+
+def test_a_staged_policy_that_cannot_take_its_place_counts_once(watched: Watched) -> None:
+    newer = watched.signed.next_epoch(dataclasses.replace(watched.signed.policy, retention_days=3))
+    watched.config.trust.roster.write_bytes(newer.roster_raw)
+    staged(watched.config.trust.policy).write_bytes(newer.policy_raw)
+    found = watched.watch.poll(at_once=True)
+    assert found is not None and found.policy.retention_days == 3
+    watched.standing = found
+    watched.begin(lambda found: None)
+    watched.config.trust.policy.write_bytes(watched.signed.policy_raw)
+    staged(watched.config.trust.policy).write_bytes(newer.policy_raw)
+    assert watched.watch.poll(at_once=True) is None
 
 
 def test_a_look_costs_nothing_between_two_looks(watched: Watched) -> None:

@@ -51,8 +51,7 @@ class RollOut(Programs):
     def wait_for_epoch(self, units: tuple[str, ...], more: int = 4) -> None:
         """Return when these units have that many labels stored under the newest epoch."""
         epoch = self.signed.roster.epoch
-        for unit in units:
-            wait_until(lambda unit=unit: self.epoch_of(unit) == epoch, f"{unit} learns epoch {epoch}")
+        wait_until(lambda: {self.epoch_of(unit) for unit in units} == {epoch}, f"{units} learn epoch {epoch}")
         before = {unit: len(self.labels(unit)) for unit in units}
         wait_until(
             lambda: all(len(self.labels(unit)) >= count + more for unit, count in before.items()),

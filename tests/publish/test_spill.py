@@ -141,7 +141,7 @@ def test_the_file_of_another_box_or_gateway_brings_nothing_back_and_is_told(
     (tmp_path / "spill").write_bytes(encode_record(entry(1, 1), theirs) * 3)
     spill = opened(tmp_path, 7)
     assert kept(spill) == []
-    assert "another box or gateway key" in caplog.text
+    assert "another box, line or gateway key" in caplog.text
     assert (tmp_path / "spill").read_bytes() == b""
 
 

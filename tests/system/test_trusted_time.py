@@ -110,6 +110,13 @@ def test_the_file_is_written_once_a_day_and_not_at_the_start(tmp_path: Path, clo
     assert early.calls == []
 
 
+def test_two_programs_of_a_box_never_write_it_back(tmp_path: Path, clock: FakeClock) -> None:
+    one, other = (TrustedTime(tmp_path / TIME_FILE, clock, known_ms=NOW_MS) for _ in range(2))
+    one.note(NOW_MS + 9 * DAY_MS, TimeSource.GATEWAY, at_once=True)
+    other.note(NOW_MS + 5 * DAY_MS, TimeSource.GATEWAY, at_once=True)
+    assert stored(tmp_path / TIME_FILE) == NOW_MS + 9 * DAY_MS == other.floor_ms
+
+
 def test_a_disk_that_refuses_is_told_and_stops_nothing(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
