@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from device.errors import ConfigError, RemoteMessageError, Verdict
-from device.messages.continuity import CONTINUITY_BYTES, Continuity, read_continuity, sign_continuity
+from device.errors import ConfigError
+from device.messages.continuity import CONTINUITY_BYTES, Continuity, sign_continuity
 from device.messages.envelope import KeySigner, digest, is_identifier
 from device.messages.policy import POLICY_BYTES, DeploymentPolicy, read_policy, sign_policy
 from device.messages.roster import (
@@ -29,38 +29,59 @@ from device.messages.roster import (
     RosteredGateway,
     RosteredUnit,
     SealingSuite,
-    read_roster,
     sign_roster,
 )
 from device.messages.sealing import X25519
 from device.messages.succession import Succession, read_succession, sign_succession
 from device.messages.trust_bundle import BUNDLE_BYTES, MAX_SUCCESSIONS, TrustBundle, encode_bundle
-from device.system.keys import load_verifying_key
 from device.system.storage import read, write_durably, write_record
 from provisioning import certificates, keys
+from provisioning.authority_files import (
+    AUTHORITY_KEY,
+    CA_CERTIFICATE,
+    CA_KEY,
+    CERTIFICATES,
+    CONTINUITY,
+    POLICY_FILE,
+    REGISTRAR_KEY,
+    REGISTRAR_PUBLIC,
+    REVOKED_FILE,
+    ROSTER_FILE,
+    TRUST_FILE,
+    VERIFYING_KEY,
+    read_policy_file,
+    read_roster_file,
+    read_signed,
+)
 from provisioning.book import BOOK_FILE, Book, Entry, Replacement, locked, read_book
 from provisioning.certificates import MEMBER_LIFE, CertificateAuthority, Reads, Role, load_certificate, now_utc
 
+__all__ = [
+    "AUTHORITY_KEY",
+    "CA_CERTIFICATE",
+    "CA_KEY",
+    "CERTIFICATES",
+    "CONTINUITY",
+    "KEY_ID",
+    "POLICY_FILE",
+    "REGISTRAR_KEY",
+    "REGISTRAR_PUBLIC",
+    "RENEWED_AFTER",
+    "REVOKED_FILE",
+    "ROSTER_FILE",
+    "TRUST_FILE",
+    "VERIFYING_KEY",
+    "RoomAuthority",
+    "read_policy_file",
+    "read_roster_file",
+]
+
 KEY_ID: Final = "room-authority"
-AUTHORITY_KEY: Final = "room-authority.key"
-VERIFYING_KEY: Final = "room-authority.pem"
-REGISTRAR_KEY: Final = "registrar.key"
-REGISTRAR_PUBLIC: Final = "registrar.pem"
-CA_KEY: Final = "certificate-authority.key"
 ROTATED_KEYS: Final = (AUTHORITY_KEY, CA_KEY, REGISTRAR_KEY)
-CA_CERTIFICATE: Final = "certificate-authority.pem"
-REVOKED_FILE: Final = "revoked.pem"
-ROSTER_FILE: Final = "roster.cose"
-POLICY_FILE: Final = "policy.cose"
-TRUST_FILE: Final = "trust.cbor"
-CERTIFICATES: Final = "certificates"
-CONTINUITY: Final = "continuity"
 STAGED_SUFFIX: Final = ".next"
 REVOCATION_LIST_BYTES: Final = 1_000_000
 RENEWED_AFTER: Final = timedelta(days=1)
 """A certificate younger than this is not made again for the same key, so that renewing twice changes nothing."""
-
-Signed_co = TypeVar("Signed_co", covariant=True)
 
 
 class RoomAuthority:
@@ -162,7 +183,8 @@ class RoomAuthority:
         hosts: tuple[str, ...] = (),
         life: timedelta = MEMBER_LIFE,
     ) -> Path:
-        """Take a member in and return the path of its certificate. The same call again changes nothing.
+        """Take a member in and return the path of its certificate. The same call again changes nothing, unless the
+        certificate is missing or has ended: then there is a new one.
 
         `desk` names a unit's place for people. `reads` is for consumers; one that says nothing reads all (OPERATOR).
         Raises ConfigError when name, key or desk belongs to somebody else, the name was revoked, or is malformed.
@@ -223,13 +245,14 @@ class RoomAuthority:
         """Revoke unit `old` and put `new` in its place: line, desk and turn. Returns the signed continuity record.
 
         `new` may have been admitted before, with that key. The same call again changes nothing and returns the same
-        record. Raises ConfigError when `old` is no unit or was replaced by another, or `new` cannot be admitted.
+        record, in which the first reason stands. Raises ConfigError when `old` is no unit or was replaced by another,
+        or `new` cannot be admitted.
         """
         raw = key.public_bytes_raw()
         with self._changing():
             standing = self._book.entry(new)
             if standing is not None and standing.replaces is not None:
-                _check_same(standing, old, raw, reason)
+                _check_same(standing, standing.replaces, old, raw)
                 return self._record(standing, standing.replaces)
             leaving = self._book.leaving(old)
             entry = Entry(name=new, role=Role.UNIT, key=raw, line=standing.line if standing else leaving.line)
@@ -395,7 +418,7 @@ class RoomAuthority:
             standing: Roster | None = read_roster_file(self.folder)
         except ConfigError:  # still the old key's
             standing = None
-        old_policy = _read_signed(self.folder, POLICY_FILE, POLICY_BYTES, read_policy, either=succession.old_key)
+        old_policy = read_signed(self.folder, POLICY_FILE, POLICY_BYTES, read_policy, either=succession.old_key)
         self._write_policy(old_policy)
         self._publish(standing)
 
@@ -490,9 +513,16 @@ class RoomAuthority:
         write_durably(path, record, mode=keys.WORLD_READABLE)
         return record
 
-    def _is_certified(self, entry: Entry) -> bool:
+    def _certificate(self, entry: Entry) -> x509.Certificate | None:
+        """The stored certificate of a member, when it is for the member's present key."""
         path = self.certificate_path(entry.name)
-        return path.exists() and certificates.key_of(load_certificate(path)) == entry.key
+        certificate = load_certificate(path) if path.exists() else None
+        return certificate if certificate is not None and certificates.key_of(certificate) == entry.key else None
+
+    def _is_certified(self, entry: Entry) -> bool:
+        """Whether the member has a certificate that has not ended."""
+        certificate = self._certificate(entry)
+        return certificate is not None and now_utc() < certificate.not_valid_after_utc
 
     def _certify(self, entry: Entry, *, hosts: Iterable[str] = (), life: timedelta) -> Entry:
         """Issue and store a certificate; the entry, which now knows it."""
@@ -503,9 +533,8 @@ class RoomAuthority:
 
     def _completed(self, entry: Entry) -> Entry:
         """The entry of an older book, or of one whose last step was cut off, with all that is known today."""
-        if self._is_certified(entry):
-            entry = _knowing(entry, load_certificate(self.certificate_path(entry.name)))
-        return _with_rights(entry)
+        certificate = self._certificate(entry)
+        return _with_rights(entry if certificate is None else _knowing(entry, certificate))
 
     def _check_opening_key(self, name: str, opening_key: bytes | None) -> None:
         if opening_key is not None and len(opening_key) != OPENING_KEY_BYTES[self.suite]:
@@ -528,76 +557,6 @@ class RoomAuthority:
 
     def _save(self) -> None:
         write_record(self.folder / BOOK_FILE, self._book)
-
-
-def read_roster_file(folder: Path) -> Roster:
-    """The signed roster of an authority's folder, verified; needs no private key. Raises ConfigError."""
-    return _read_signed(folder, ROSTER_FILE, ROSTER_BYTES, read_roster)
-
-
-def read_policy_file(folder: Path) -> DeploymentPolicy:
-    """The signed policy of an authority's folder, verified; needs no private key. Raises ConfigError."""
-    return _read_signed(folder, POLICY_FILE, POLICY_BYTES, read_policy)
-
-
-def read_succession_records(folder: Path) -> tuple[Succession, ...]:
-    """The successions of an authority's folder, oldest first, verified up to its present key. Raises ConfigError."""
-    book = read_book(folder)
-    present = load_verifying_key(folder / VERIFYING_KEY).public_bytes_raw()
-    try:
-        chain = tuple(read_succession(raw, room=book.room) for raw in book.successions)
-    except RemoteMessageError as error:
-        raise ConfigError(f"{folder / BOOK_FILE}: {error.what}", next_step="Put the right file back.") from error
-    followed = (*(succession.old_key for succession in chain[1:]), present) if chain else ()
-    if tuple(succession.new_key for succession in chain) != followed:
-        raise ConfigError(
-            f"{folder / BOOK_FILE}: its successions do not lead to the key in {VERIFYING_KEY}.",
-            next_step="Put the right file back, or complete a rotation that was cut off: moodline-provision rotate",
-        )
-    return chain
-
-
-def read_continuity_records(folder: Path) -> tuple[Continuity, ...]:
-    """The continuity records of an authority's folder, verified under the key of their time, in order of epoch.
-
-    Raises ConfigError naming the file.
-    """
-    room = read_book(folder).room
-    present = load_verifying_key(folder / VERIFYING_KEY).public_bytes_raw()
-    authority_keys = [present, *(succession.old_key for succession in read_succession_records(folder))]
-    records = [_read_record(path, authority_keys, room) for path in sorted((folder / CONTINUITY).glob("*.cose"))]
-    return tuple(sorted(records, key=lambda record: record.epoch))
-
-
-def _read_record(path: Path, authority_keys: Iterable[bytes], room: str) -> Continuity:
-    raw = read(path, limit=CONTINUITY_BYTES)
-    for key in authority_keys:
-        try:
-            return read_continuity(raw, authority_key=key, room=room)
-        except RemoteMessageError as error:
-            found = error
-    raise ConfigError(f"{path}: {found.what}", next_step="This authority did not sign it: put the right file back.")
-
-
-class _Reader(Protocol[Signed_co]):
-    def __call__(self, raw: bytes, *, authority_key: bytes, room: str) -> Signed_co: ...
-
-
-def _read_signed(
-    folder: Path, name: str, limit: int, reader: _Reader[Signed_co], *, either: bytes | None = None
-) -> Signed_co:
-    """A signed file, under the folder's key, or under the older key `either`."""
-    authority_key = load_verifying_key(folder / VERIFYING_KEY).public_bytes_raw()
-    room = read_book(folder).room
-    raw = read(folder / name, limit=limit)
-    try:
-        return reader(raw, authority_key=authority_key, room=room)
-    except RemoteMessageError as error:
-        if either is not None and error.verdict is Verdict.BAD_SIGNATURE:
-            return reader(raw, authority_key=either, room=room)
-        newer = error.verdict is Verdict.UNKNOWN_VERSION
-        next_step = error.next_step if newer else "This authority did not sign it: put the right file back."
-        raise ConfigError(f"{folder / name}: {error.what}", next_step=next_step) from error
 
 
 def _book_of(folder: Path, room: str, suite: SealingSuite | None) -> Book:
@@ -659,12 +618,10 @@ def _with_rights(entry: Entry) -> Entry:
     return entry
 
 
-def _check_same(standing: Entry, old: str, key: bytes, reason: str) -> None:
-    found = standing.replaces
-    if found is None or (found.unit, found.reason, standing.key, standing.revoked) != (old, reason, key, False):
+def _check_same(standing: Entry, found: Replacement, old: str, key: bytes) -> None:
+    if (found.unit, standing.key, standing.revoked) != (old, key, False):
         raise ConfigError(
-            f"{standing.name}: replaced {found.unit if found else 'nobody'} before, for another reason or with another"
-            " key, or was revoked.",
+            f"{standing.name}: has replaced {found.unit} before, with another key, or was revoked.",
             next_step="Give the new unit a name that nobody had.",
         )
 

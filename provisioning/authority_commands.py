@@ -14,10 +14,10 @@ from device.errors import ConfigError
 from device.messages.policy import DeploymentPolicy
 from device.messages.sealing import HYBRID, X25519
 from device.system.keys import load_verifying_key
-from provisioning.authority import (
+from provisioning.authority import RoomAuthority
+from provisioning.authority_files import (
     AUTHORITY_KEY,
     REGISTRAR_PUBLIC,
-    RoomAuthority,
     read_continuity_records,
     read_policy_file,
     read_roster_file,

@@ -19,8 +19,8 @@ from device.messages.trust_bundle import MAX_SUCCESSIONS, Verified, decode_bundl
 from device.system.keys import load_signing_key
 from device.system.storage import write_durably, write_record
 from provisioning import authority as authority_module
-from provisioning.authority import (
-    RoomAuthority,
+from provisioning.authority import RoomAuthority
+from provisioning.authority_files import (
     read_continuity_records,
     read_policy_file,
     read_roster_file,

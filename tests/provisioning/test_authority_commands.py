@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from device.errors import MoodlineError
 from device.messages.policy import Mode, Purpose, Setting
 from provisioning import authority_commands, certificates
-from provisioning.authority import RoomAuthority, read_policy_file, read_roster_file
+from provisioning.authority import RoomAuthority
+from provisioning.authority_files import read_policy_file, read_roster_file
 from provisioning.certificates import Reads, Role
 from provisioning.keys import write_verifying_key
 from tests.provisioning.test_authority import PASSPHRASE, POLICY, files, new_key, revoked_serials, serial_of

@@ -19,7 +19,7 @@ from provisioning.broker import BrokerSettings
 from provisioning.certificates import Reads, Role
 from provisioning.demo_room import DemoPlan, build
 
-TAKE = Path(__file__).resolve().parents[2] / "tools" / "takes"
+TAKE = Path(__file__).resolve().parents[2] / "tools" / "takes" / "neutral"
 
 
 def unit_config(folder: Path, desk: str = "Desk 1") -> UnitConfig:
