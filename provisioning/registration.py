@@ -55,7 +55,6 @@ CLAIMS_FILE: Final = "claims.json"
 ISSUED: Final = "issued"
 NONCE_BYTES: Final = 16
 CLAIM_BYTES: Final = 16
-ISSUED_BYTES: Final = 1 << 20
 
 
 class RegistrarSettings(Section, frozen=True, kw_only=True):
@@ -177,7 +176,7 @@ class RegistrarFolder:
             os.close(descriptor)
 
     def issue(self, unit: str, key: bytes, now: datetime) -> tuple[x509.Certificate, x509.Certificate]:
-        """A certificate for a rostered key, and its authority's; one of today serves again.
+        """A certificate for a rostered key, and its authority's; a fresh one serves again.
 
         Every one is kept in `issued/`, so that the room authority can revoke it. Raises ConfigError, StorageError.
         """
@@ -189,13 +188,18 @@ class RegistrarFolder:
             )
         with self.locked():
             (self.folder / ISSUED).mkdir(mode=0o700, exist_ok=True)
-            path = self.folder / ISSUED / f"{unit}.pem"
-            known = [each for each in self.issued(unit) if each.not_valid_after_utc > now]
-            for certificate in known:
+            for path, certificate in self._issued(unit):
+                if certificate.not_valid_after_utc <= now:
+                    path.unlink()
+                    continue
                 is_same = certificates.key_of(certificate) == key and certificates.is_issued_by(
                     certificate, ca.certificate
                 )
-                if is_same and now - (certificate.not_valid_before_utc + certificates.BACKDATED) < RENEWED_AFTER:
+                begins, ends = (
+                    certificate.not_valid_before_utc + certificates.BACKDATED,
+                    certificate.not_valid_after_utc,
+                )
+                if is_same and begins <= now < min(begins + RENEWED_AFTER, begins + (ends - begins) / 2):
                     return certificate, ca.certificate
             made = ca.issue(
                 unit,
@@ -204,14 +208,13 @@ class RegistrarFolder:
                 now,
                 life=timedelta(days=self.settings.certificate_days),
             )
-            content = b"".join(certificates.pem(each) for each in (*known, made))
-            write_durably(path, content, disk=self._disk)
+            path = self.folder / ISSUED / f"{unit}.{made.serial_number:x}.pem"
+            write_durably(path, certificates.pem(made), mode=keys.WORLD_READABLE, disk=self._disk)
         return made, ca.certificate
 
-    def issued(self, unit: str) -> list[x509.Certificate]:
-        """Certificates that the registrar has issued for a unit and that may still count. Raises StorageError."""
-        path = self.folder / ISSUED / f"{unit}.pem"
-        return x509.load_pem_x509_certificates(read(path, limit=ISSUED_BYTES)) if path.exists() else []
+    def _issued(self, unit: str) -> list[tuple[Path, x509.Certificate]]:
+        paths = sorted((self.folder / ISSUED).glob(f"{unit}.*.pem"))
+        return [(path, certificates.load_certificate(path)) for path in paths]
 
     def public_text(self, name: str) -> str:
         """A public PEM file's text. Raises StorageError."""
@@ -300,6 +303,11 @@ class Registration:
     def trust(self) -> bytes:
         """GET /v1/trust."""
         return self.folder.trust().bundle
+
+    def check(self) -> None:
+        """Raises ConfigError or StorageError when boxes cannot be answered."""
+        self.folder.trust()
+        self.folder.certificate_authority()
 
     def _answer(self, step: Step, reached: str) -> EnrolmentAnswer:
         if isinstance(step, Wait):
