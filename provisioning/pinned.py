@@ -47,12 +47,13 @@ class PinnedClient:
     """Asks the registrar, one connection for each question. Hosts are tried in turn until one shows the pinned key.
 
     With `digest` None, for the first message of a claim window alone, whatever key the peer shows is taken and stands
-    in `seen_digest`. A question takes `timeout_s` seconds at the most for each host, whatever the peer does (looking a
-    host's name up may take longer).
+    in `seen_digest`; `seen_host` is the host that showed it. A question takes `timeout_s` seconds at the most for each
+    host, whatever the peer does (looking a host's name up may take longer).
     """
 
     def __init__(self, hosts: Sequence[str], port: int, digest: bytes | None, *, timeout_s: float = TIMEOUT_S) -> None:
         self.seen_digest: bytes | None = None
+        self.seen_host = ""
         self._hosts = tuple(hosts)
         self._port = port
         self._digest = digest
@@ -62,13 +63,14 @@ class PinnedClient:
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
 
-    def post(self, path: str, body: Message, kind: type[Body], *, limit: int = BODY_BYTES) -> Body:
-        """Send a body, read an answer of that kind and at most `limit` bytes.
+    def post(self, path: str, body: Message | None, kind: type[Body], *, limit: int = BODY_BYTES) -> Body:
+        """Send a body (or none), read an answer of that kind and at most `limit` bytes.
 
         Raises RefusalError (OTHER_CHANNEL when a peer shows another key than the pinned one; MALFORMED for an answer
         that is none; else what the registrar says) and TransportError.
         """
-        return decode(self._ask("POST", path, msgspec.json.encode(body), limit), kind, limit=limit)
+        encoded = msgspec.json.encode(body) if body is not None else b""
+        return decode(self._ask("POST", path, encoded, limit), kind, limit=limit)
 
     def get(self, path: str, *, limit: int) -> bytes:
         """Read at most `limit` bytes. Raises as `post`."""
@@ -136,7 +138,7 @@ class PinnedClient:
                 Refusal.OTHER_CHANNEL,
                 f"{host}:{self._port} shows the key {seen.hex()[:16]}…, this box looks for {self._digest.hex()[:16]}….",
             )
-        self.seen_digest = seen
+        self.seen_digest, self.seen_host = seen, host
 
     def _unreachable(self, host: str, error: Exception) -> TransportError:
         reason = str(error) or type(error).__name__

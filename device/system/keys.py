@@ -120,3 +120,15 @@ def load_verifying_key(path: Path) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(f"{path}: is not an Ed25519 public key.", next_step=PROVISION_AGAIN)
     return key
+
+
+def signing_pem(key: Ed25519PrivateKey) -> bytes:
+    """A signing key's file, not encrypted: PEM (PKCS #8)."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_pem(key: Ed25519PublicKey) -> bytes:
+    """A public key's file: PEM (SubjectPublicKeyInfo)."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -41,8 +41,9 @@ class HttpsPeer:
         tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
         pace: int = 1 << 20,
         pause_s: float = 0.0,
+        key: Ed25519PrivateKey | None = None,
     ) -> None:
-        key = Ed25519PrivateKey.generate()
+        key = key or Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.digest = hashlib.sha256(public).digest()
         self.requests: list[bytes] = []

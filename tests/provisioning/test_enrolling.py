@@ -130,7 +130,7 @@ def test_seed_way_goes_from_blank_to_enrolled() -> None:
     assert (body.token, body.room, body.serial, body.model) == (SEED.token, "room-2", "serial-1", "model-1")
     assert machine.answered(WAITING, REGISTRAR, 1.0) == [Show("REGSAY", "authority")]
     assert state_of(machine) is BoxState.CLAIMED
-    due = machine.next_deadline()
+    due = machine.next_deadline() or 0.0
     assert due == pytest.approx(1.0 + POLL_S["authority"] * 1.25)
     assert machine.tick(due - 0.1) == []
     again = request_of(machine.tick(due))
