@@ -147,17 +147,6 @@ pcm.moodline {
     "ALSA's name for the USB microphone: `moodline`",
 )
 
-_SEED_FOLDER: Final = Setting(
-    f"{SYSTEMD}/boot-firmware.mount.d/10-moodline.conf",
-    f"""
-# FAT knows no owners: the whole boot partition is given to the box's group, which reads the seed file and empties it
-# after use, and closed to everybody else, because the seed holds a token. It never keeps the machine from starting.
-[Mount]
-Options=defaults,nofail,gid={UNIT_USER},umask=0007
-""",
-    "the boot partition is open to the box's group alone (a seed file holds a token)",
-)
-
 #: PyAudio and systemd-python come as source: the first installation compiles them.
 _TO_COMPILE: Final = ("gcc", "libsystemd-dev", "pkg-config", "python3-dev")
 _PYTHON: Final = ("python3 (>= 3.11)", "python3 (<< 3.12)", "python3-venv", "systemd", "ca-certificates")
@@ -171,13 +160,20 @@ UNIT_ROLE: Final = Role(
         Folder(PROGRAM_ROOT, "root", 0o755, "the program and its Python environment"),
         Folder(STATE_ROOT, UNIT_USER, 0o700, "the box's key, certificate, roster, policy and state", state=True),
     ),
-    services=(services.BOX, services.UNIT, services.RENEW, services.RENEW_TIMER),
+    services=(
+        services.BOX,
+        services.UNIT,
+        services.RENEW,
+        services.RENEW_TIMER,
+        services.AGAIN_PATH,
+        services.AGAIN,
+    ),
     programs=(
         Program("moodline-box", "provisioning.box", "enrols the box and renews its certificate"),
         Program("moodline-unit", "device.unit.__main__", "senses, decides, sends labels"),
     ),
     ports=(),
-    settings=(_RETRANSMISSION, _DEVICES, _MICROPHONE, _SEED_FOLDER),
+    settings=(_RETRANSMISSION, _DEVICES, _MICROPHONE),
     packages=(*_PYTHON, "libportaudio2", "libsystemd0", "portaudio19-dev", *_TO_COMPILE),
     recommended=("python3-picamera2", "systemd-timesyncd | time-daemon"),
     locks=("unit.txt", "without-dependencies.txt"),
@@ -300,7 +296,7 @@ def tables(role: Role) -> str:
 
 def _starts(service: Service) -> str:
     if not service.enabled:
-        return "by its timer"
+        return "when it is asked to"
     condition = service.unit.get("ConditionPathExists", service.unit.get("ConditionDirectoryNotEmpty"))
     if condition is None:
         return "at boot"
@@ -309,7 +305,9 @@ def _starts(service: Service) -> str:
 
 
 def _user(service: Service) -> str:
-    return f"`{service.body['User']}`" if "User" in service.body else "none"
+    if service.kind != "Service":
+        return "systemd itself"
+    return f"`{service.body.get('User', 'root')}`"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -129,9 +129,6 @@ _SENSES: Final[Settings] = {
 #: Lights are files in /sys, which ProtectKernelTunables makes read-only; udev gives these to the box's group.
 _LIGHTS: Final[Settings] = {"ReadWritePaths": "-/sys/devices/platform/leds"}
 
-#: The card's FAT partition, where a seed file lies: it is read, and emptied when it was used.
-SEED_FOLDER: Final = "/boot/firmware"
-
 BOX: Final = Service(
     "moodline-box.service",
     "Moodline: enrol this box in its room",
@@ -147,6 +144,8 @@ BOX: Final = Service(
         "Type": "exec",
         "NotifyAccess": "main",
         **_options("moodline-box"),
+        # As root: the box's own user cannot take a used token out of the boot partition (FAT knows no owners).
+        "ExecStartPre": f"-+/usr/bin/moodline-box take-seed --folder {STATE_ROOT}",
         "ExecStart": f"/usr/bin/moodline-box enrol --folder {STATE_ROOT} $OPTIONS",
         "User": UNIT_USER,
         "Group": UNIT_USER,
@@ -159,7 +158,7 @@ BOX: Final = Service(
         **_WITH_NETLINK,
         # The hardware's serial number stands in /proc/device-tree.
         "ProcSubset": "all",
-        "ReadWritePaths": ("-/sys/devices/platform/leds", f"-{SEED_FOLDER}"),
+        **_LIGHTS,
         "MemoryMax": "256M",
     },
     _AT_BOOT,
@@ -199,16 +198,21 @@ UNIT: Final = Service(
 
 RENEW: Final = Service(
     "moodline-box-renew.service",
-    "Moodline: renew this box's certificate when it is time",
+    "Moodline: renew this box's certificate when it is time, and find a gateway that moved",
     {
         "Documentation": "file:///usr/share/doc/moodline-unit/installation.md",
         "Wants": "network-online.target",
         "After": "network-online.target",
         "ConditionPathExists": f"{STATE_ROOT}/device.toml",
+        **_NO_START_LIMIT,
     },
     {
         "Type": "oneshot",
-        "TimeoutStartSec": "120",
+        "TimeoutStartSec": "180",
+        # After the holidays a box may be awake before its gateway is.
+        "Restart": "on-failure",
+        "RestartSec": "30",
+        "RestartPreventExitStatus": REFUSED,
         **_options("moodline-box"),
         "ExecStart": f"/usr/bin/moodline-box renew --folder {STATE_ROOT} $OPTIONS",
         "User": UNIT_USER,
@@ -217,6 +221,7 @@ RENEW: Final = Service(
         "StateDirectoryMode": "0700",
         **HARDENING,
         **_WITH_NETLINK,
+        **_LIGHTS,
         "MemoryMax": "256M",
     },
 )
@@ -225,11 +230,40 @@ RENEW: Final = Service(
 #: enough for a box that was away for the whole summer, and is spread so that 40 boxes do not come at once.
 RENEW_TIMER: Final = Service(
     "moodline-box-renew.timer",
-    "Moodline: look four times a day whether the certificate must be renewed",
+    "Moodline: look every quarter of an hour whether the broker still takes this box",
     {},
-    {"OnBootSec": "20", "OnUnitActiveSec": "6h", "RandomizedDelaySec": "40", "AccuracySec": "5"},
+    {"OnBootSec": "20", "OnUnitActiveSec": "15min", "RandomizedDelaySec": "40", "AccuracySec": "5"},
     {"WantedBy": "timers.target"},
     kind="Timer",
+)
+
+#: A renewed certificate, or a gateway at another address, is in files; the program reads them when it starts.
+AGAIN_PATH: Final = Service(
+    "moodline-unit-again.path",
+    "Moodline: see when this box's certificate or its gateway's address has changed",
+    {},
+    {
+        "PathChanged": (f"{STATE_ROOT}/certificate.pem", f"{STATE_ROOT}/device.toml"),
+        "Unit": "moodline-unit-again.service",
+    },
+    _AT_BOOT,
+    kind="Path",
+)
+
+AGAIN: Final = Service(
+    "moodline-unit-again.service",
+    "Moodline: start the unit's program again, if it runs",
+    {},
+    {
+        "Type": "oneshot",
+        "ExecStart": "/bin/systemctl try-restart moodline-unit.service",
+        **HARDENING,
+        # As root, because it asks systemd; over its socket, and nothing else.
+        "PrivateUsers": "no",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "PrivateNetwork": "yes",
+        "MemoryMax": "32M",
+    },
 )
 
 BROKER: Final = Service(

@@ -22,6 +22,7 @@ EXPOSED = {
     "moodline-box.service": 1.3,
     "moodline-unit.service": 1.7,
     "moodline-box-renew.service": 1.2,
+    "moodline-unit-again.service": 1.5,
     "moodline-broker.service": 1.1,
     "moodline-gateway.service": 1.2,
     "moodline-registrar.service": 1.2,
@@ -40,14 +41,11 @@ def root(tmp_path: Path, role: Role) -> Path:
     Installation(tmp_path, role).install()
     for target in (*TARGETS.glob("*.target"), *TARGETS.glob("*.slice"), *TARGETS.glob("*.mount")):
         shutil.copy(target, tmp_path / SYSTEMD[1:], follow_symlinks=True)
-    for program in ("/usr/sbin/mosquitto", "/bin/chown", "/bin/kill"):
+    for program in ("/usr/sbin/mosquitto", "/bin/chown", "/bin/kill", "/bin/systemctl"):
         path = tmp_path / program[1:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
-    # What systemd makes of a Raspberry Pi's /etc/fstab.
-    mount = "[Mount]\nWhat=/dev/mmcblk0p1\nWhere=/boot/firmware\nType=vfat\nOptions=defaults\n"
-    (tmp_path / SYSTEMD[1:] / "boot-firmware.mount").write_text(mount)
     return tmp_path
 
 
@@ -63,8 +61,7 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def unit_files(root: Path, role: Role) -> list[str]:
-    names = [*(service.name for service in role.services), "boot-firmware.mount"]
-    return [str(root / SYSTEMD[1:] / name) for name in names]
+    return [str(root / SYSTEMD[1:] / service.name) for service in role.services]
 
 
 @each_role

@@ -12,7 +12,7 @@ import pytest
 
 from device.errors import ConfigError
 from provisioning import install_commands, installer
-from provisioning.installation import GATEWAY_ROLE, ROLES, UNIT_ROLE, InstalledFile, Role, files
+from provisioning.installation import GATEWAY_ROLE, ROLES, UNIT_ROLE, InstalledFile, Role, activation, files
 from provisioning.installer import Installation
 
 UNIT_FILE = "usr/lib/systemd/system/moodline-unit.service"
@@ -261,7 +261,7 @@ def test_on_this_machine_the_commands_are_printed_and_not_run(
     ran: list[list[str]] = []
     monkeypatch.setattr(install_commands, "_run", lambda command: ran.append(list(command)))
     options = argparse.Namespace(root=Path("/"), activate=False)
-    commands = install_commands.activation(GATEWAY_ROLE)
+    commands = activation(GATEWAY_ROLE)
     install_commands._run_or_print(commands, options)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Run as root:"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioning import services
 from provisioning.installation import (
     GATEWAY_ROLE,
     ROLES,
@@ -58,7 +59,7 @@ def test_every_service_runs_as_a_user_of_the_role_in_a_folder_of_that_user(role:
     accounts = {account.name for account in role.accounts}
     owners = {folder.path: folder.owner for folder in role.folders}
     for service in role.services:
-        if service.kind == "Service":
+        if service.kind == "Service" and service != services.AGAIN:
             user = str(service.body["User"])
             assert user in accounts
             assert owners["/var/lib/" + str(service.body["StateDirectory"])] == user
@@ -74,8 +75,14 @@ def test_state_is_closed_to_everybody_but_its_owner(role: Role) -> None:
 
 
 @each_role
+def test_only_what_asks_systemd_runs_as_root(role: Role) -> None:
+    as_root = [each.name for each in role.services if each.kind == "Service" and "User" not in each.body]
+    assert as_root == [services.AGAIN.name] * (role is UNIT_ROLE)
+
+
+@each_role
 def test_every_program_of_a_service_is_installed(role: Role) -> None:
-    programs = {f"/usr/bin/{program.name}" for program in role.programs} | {"/usr/sbin/mosquitto"}
+    programs = {f"/usr/bin/{program.name}" for program in role.programs} | {"/usr/sbin/mosquitto", "/bin/systemctl"}
     for service in role.services:
         if service.kind == "Service":
             assert str(service.body["ExecStart"]).split()[0] in programs

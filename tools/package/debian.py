@@ -1,8 +1,8 @@
 """Build a Debian package of one role: its files, the program's source, its locks, and the scripts that dpkg runs.
 
 The same commit and SOURCE_DATE_EPOCH give the same bytes. The source comes from the commit, not from the working
-folder: a key or a recording that lies about there cannot get in. The Python environment is made on the machine itself, from the
-locks, because it differs from processor to processor; so the package is of every architecture.
+folder: a key or a recording that lies about there cannot get in. The Python environment is made on the machine itself,
+from the locks, because it differs from processor to processor; so the package is of every architecture.
 """
 
 from __future__ import annotations
