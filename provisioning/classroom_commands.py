@@ -14,15 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.errors import ConfigError
 from provisioning import keys
-from provisioning.book import BOOK_FILE, Entry, read_book
+from provisioning.book import Entry, read_book
 from provisioning.certificates import Role, now_utc
 from provisioning.classroom import Classroom, Desk, ask_classroom, read_classroom, write_classroom, write_template
 from provisioning.enrolment_messages import REGISTRAR_PORT
 from provisioning.registration import RegistrarFolder
 from provisioning.seeds import Outcome, Place, SeedPlan, make_seeds, members_of, write_seeds
+from provisioning.services import STATE_ROOT
 
 EXIT_OK: Final = 0
 EXIT_FINDING: Final = 1
+EXITS: Final = "Exit codes: 0 done; 1 some seeds have expired; 2 it cannot be done."
 DAYS: Final = 14
 LONGEST_DAYS: Final = 90
 #: A plan is drawn on the terminal when it is not wider than this, in characters.
@@ -38,14 +40,14 @@ _WORDS: Final = {
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the sub-commands; each sets `command`, which returns the exit code."""
-    plan = commands.add_parser("plan", help="check a room's CSV, or make one from two questions, and show the room")
+    plan = _command(commands, "plan", "check a room's CSV, or make one from two questions, and show the room")
     _add_csv(plan)
     plan.add_argument("--out", type=Path, metavar="FILE", help="write the plan as a CSV that names every unit")
     plan.add_argument("--template", type=Path, metavar="FILE", help="write an example CSV to be filled in, and stop")
     plan.set_defaults(command=_plan)
 
-    seeds = commands.add_parser("seeds", help="make seed files for the cards of all desks, and the registrar's seats")
-    seeds.add_argument("folder", type=Path, metavar="FOLDER", help="the registrar's folder")
+    seeds = _command(commands, "seeds", "make seed files for the cards of all desks, and the registrar's seats")
+    _add_folders(seeds, "its book is compared, too; no key is needed")
     _add_csv(seeds)
     seeds.add_argument(
         "--gateway",
@@ -70,16 +72,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="UNIT",
         help="make new tokens for these units (all, when none is named) that no box has used; their old cards are void",
     )
-    seeds.add_argument("--authority", type=Path, metavar="DIR", help="compare with the authority's book, too (no key)")
     seeds.set_defaults(command=_seeds)
 
-    stickers = commands.add_parser("stickers", help="sheets of QR stickers to print: 24 a page, 70 x 37 mm, no secrets")
-    stickers.add_argument("folder", type=Path, metavar="FOLDER", help="the registrar's or the authority's folder")
-    _add_csv(stickers, without="without it, the desks that FOLDER knows")
+    stickers = _command(commands, "stickers", "make sheets of QR stickers: 24 a page of 70 x 37 mm, without any secret")
+    _add_folders(stickers, "read instead of the registrar's; no key is needed")
+    _add_csv(stickers, without="without it, the desks that are known there")
     stickers.add_argument("--out", type=Path, required=True, metavar="DIR", help="stickers.html prints all pages")
     stickers.add_argument("--keys", action="store_true", help="add the digest of the key to units whose box is known")
     stickers.add_argument("--skip", type=int, default=0, help="labels of the first page that are used up (default 0)")
     stickers.set_defaults(command=_stickers)
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXITS)
+
+
+def _add_folders(parser: argparse.ArgumentParser, why: str) -> None:
+    parser.add_argument(
+        "folder", type=Path, nargs="?", metavar="FOLDER", help=f"the room authority's folder, if it is here: {why}"
+    )
+    parser.add_argument(
+        "--registrar",
+        type=Path,
+        default=Path(STATE_ROOT) / "registrar",
+        metavar="DIR",
+        help="the registrar's folder (default %(default)s)",
+    )
 
 
 def _add_csv(parser: argparse.ArgumentParser, without: str = "without it, two questions are asked") -> None:
@@ -138,7 +158,7 @@ def _seeds(options: argparse.Namespace) -> int:
             f"Seeds for {options.days} days, port {options.port}.",
             next_step=f"Give 1 to {LONGEST_DAYS} days and a port from 1 to 65535.",
         )
-    folder = RegistrarFolder(options.folder)
+    folder = RegistrarFolder(options.registrar)
     now = now_utc()
     renew = room.names if options.renew == [] else options.renew or ()
     plan = SeedPlan(
@@ -150,8 +170,8 @@ def _seeds(options: argparse.Namespace) -> int:
         renew=frozenset(renew),
     )
     members = members_of(folder.trust().roster)
-    if options.authority is not None:
-        members = _members_in(options.authority, plan.room)
+    if options.folder is not None:
+        members = _members_in(options.folder, plan.room)
     with folder.claims() as claims:
         places = make_seeds(room, plan, claims.book.seats, members, now=now)
         for place in places:
@@ -203,13 +223,13 @@ class _Known:
     keys: Mapping[str, bytes]
 
 
-def _known_in(path: Path) -> _Known:
-    if (path / BOOK_FILE).exists():
-        book = read_book(path)
+def _known_in(authority: Path | None, registrar: Path) -> _Known:
+    planned: tuple[Desk, ...] = ()
+    if authority is not None:
+        book = read_book(authority)
         room, members, desks = book.room, tuple(book.members), {entry.name: entry.desk for entry in book.members}
-        planned: tuple[Desk, ...] = ()
     else:
-        folder = RegistrarFolder(path)
+        folder = RegistrarFolder(registrar)
         with folder.claims() as claims:
             seats = tuple(claims.book.seats)
         room, members = folder.settings.room, members_of(folder.trust().roster)
@@ -227,7 +247,7 @@ def _stickers(options: argparse.Namespace) -> int:
     # Here, so that boxes that print nothing need no QR library.
     from provisioning.stickers import Sticker, write_stickers
 
-    known = _known_in(options.folder)
+    known = _known_in(options.folder, options.registrar)
     desks = known.desks if options.csv is None else read_classroom(options.csv, lines=options.lines).desks
     found = known.keys if options.keys else {}
     stickers = [

@@ -110,7 +110,17 @@ def test_forty_cards_in_one_command(
     registrar: RegistrarFolder, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "seeds"
-    make: list[str | Path] = ["seeds", registrar.folder, "--csv", csv, "--gateway", "gateway.local", "--out", out]
+    make: list[str | Path] = [
+        "seeds",
+        "--registrar",
+        registrar.folder,
+        "--csv",
+        csv,
+        "--gateway",
+        "gateway.local",
+        "--out",
+        out,
+    ]
     assert run(*make, "--gateway", "10.0.0.5", "--days", "14") == 0
     files = sorted(out.glob("*/moodline-seed.toml"))
     assert [path.parent.name for path in files] == sorted(f"desk-{number}" for number in range(1, 41))
@@ -138,7 +148,7 @@ def test_every_seed_lets_one_box_in_and_running_it_again_changes_nothing(
     registrar: RegistrarFolder, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "seeds"
-    make: list[str | Path] = ["seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out]
+    make: list[str | Path] = ["seeds", "--registrar", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out]
     assert run(*make) == 0
     use(registrar, seed_of(out / "desk-14" / "moodline-seed.toml"))
     before = {path: path.read_bytes() for path in [registrar.folder / CLAIMS_FILE, *out.glob("*/*")]}
@@ -158,7 +168,7 @@ def test_when_the_files_cannot_be_written_the_registrar_knows_of_no_seat(
     out = tmp_path / "seeds"
     (out / "desk-7").mkdir(parents=True)
     (out / "desk-7" / "moodline-seed.toml").mkdir()
-    make: list[str | Path] = ["seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out]
+    make: list[str | Path] = ["seeds", "--registrar", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out]
     with pytest.raises(MoodlineError, match=r"desk-7/moodline-seed\.toml"):
         run(*make)
     assert seats(registrar) == {}
@@ -171,7 +181,17 @@ def test_when_the_files_cannot_be_written_the_registrar_knows_of_no_seat(
 def test_expired_seeds_are_a_finding(
     registrar: RegistrarFolder, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make: list[str | Path] = ["seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds"]
+    make: list[str | Path] = [
+        "seeds",
+        "--registrar",
+        registrar.folder,
+        "--csv",
+        csv,
+        "--gateway",
+        "g",
+        "--out",
+        tmp_path / "seeds",
+    ]
     assert run(*make) == 0
     path = registrar.folder / CLAIMS_FILE
     path.write_text(re.sub(r'"expires_ms": \d+', '"expires_ms": 1000', path.read_text(), count=1))
@@ -184,12 +204,22 @@ def test_the_authoritys_book_tells_names_that_the_roster_does_not(
     registrar: RegistrarFolder, authority: RoomAuthority, csv: Path, tmp_path: Path
 ) -> None:
     authority.admit("a3", Role.CONSUMER, Ed25519PrivateKey.generate().public_key())
-    make: list[str | Path] = ["seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds"]
+    make: list[str | Path] = [
+        "seeds",
+        "--registrar",
+        registrar.folder,
+        "--csv",
+        csv,
+        "--gateway",
+        "g",
+        "--out",
+        tmp_path / "seeds",
+    ]
     with pytest.raises(ConfigError, match="a3: is the room's consumer"):
-        run(*make, "--authority", authority.folder)
+        run(*make, authority.folder)
     other = RoomAuthority.found(tmp_path / "other", "room-3")
     with pytest.raises(ConfigError, match="is the authority of room room-3, not of room-2"):
-        run(*make, "--authority", other.folder)
+        run(*make, other.folder)
     assert not (tmp_path / "seeds").exists()
 
 
@@ -199,13 +229,13 @@ def test_seeds_that_cannot_be_are_refused_and_nothing_is_written(
 ) -> None:
     out = tmp_path / "seeds"
     with pytest.raises(ConfigError):
-        run("seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out, *wrong)
+        run("seeds", "--registrar", registrar.folder, "--csv", csv, "--gateway", "g", "--out", out, *wrong)
     assert not out.exists() and seats(registrar) == {}
 
 
 def test_a_folder_without_a_registrar_is_named(csv: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere: holds no registrar"):
-        run("seeds", tmp_path / "nowhere", "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds")
+        run("seeds", "--registrar", tmp_path / "nowhere", "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds")
 
 
 def test_plan_shows_the_room_and_writes_a_csv_that_names_every_unit(
@@ -250,14 +280,14 @@ def test_stickers_of_the_plan_and_with_keys_of_the_boxes_that_are_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "stickers"
-    assert run("stickers", registrar.folder, "--csv", csv, "--out", out) == 0
+    assert run("stickers", "--registrar", registrar.folder, "--csv", csv, "--out", out) == 0
     assert "40 stickers on 2 pages, 0 with the digest" in capsys.readouterr().out
     key = Ed25519PrivateKey.generate().public_key()
     authority.admit("b6", Role.UNIT, key, line="b", desk="Desk 14")
     publish(authority, Places(registrar.folder))
     digits = keys.key_digest(key).hex()
-    for folder in (registrar.folder, authority.folder):
-        assert run("stickers", folder, "--csv", csv, "--out", out, "--keys") == 0
+    for folder in (["--registrar", registrar.folder], [authority.folder]):
+        assert run("stickers", *folder, "--csv", csv, "--out", out, "--keys") == 0
         assert "40 stickers on 2 pages, 1 with the digest" in capsys.readouterr().out
         assert f"Key {digits[:4]} {digits[4:8]}" in (out / "stickers-01.svg").read_text()
 
@@ -266,12 +296,12 @@ def test_without_a_csv_stickers_are_for_the_desks_that_the_folder_knows(
     registrar: RegistrarFolder, authority: RoomAuthority, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError, match="No desk to print"):
-        run("stickers", registrar.folder, "--out", tmp_path / "stickers")
-    run("seeds", registrar.folder, "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds")
+        run("stickers", "--registrar", registrar.folder, "--out", tmp_path / "stickers")
+    run("seeds", "--registrar", registrar.folder, "--csv", csv, "--gateway", "g", "--out", tmp_path / "seeds")
     authority.admit("z1", Role.UNIT, Ed25519PrivateKey.generate().public_key(), line="z", desk="Corner")
     publish(authority, Places(registrar.folder))
     capsys.readouterr()
-    assert run("stickers", registrar.folder, "--out", tmp_path / "stickers", "--skip", "8") == 0
+    assert run("stickers", "--registrar", registrar.folder, "--out", tmp_path / "stickers", "--skip", "8") == 0
     assert "41 stickers on 3 pages" in capsys.readouterr().out
     assert run("stickers", authority.folder, "--out", tmp_path / "stickers") == 0
     assert "1 sticker on 1 page," in capsys.readouterr().out
