@@ -352,13 +352,13 @@ class RoomAuthority:
         return tuple(read_book(self.folder).successions)
 
     def trust_bundle(self) -> bytes:
-        """What a box needs to believe the published state of the room (`device.messages.trust_bundle`).
+        """What a box needs to believe the room's state as last published (`device.messages.trust_bundle`).
 
-        Raises ConfigError before the first `publish`.
+        Raises ConfigError before the first `publish`, StorageError.
         """
-        if not (self.folder / ROSTER_FILE).exists():
+        if not (self.folder / TRUST_FILE).exists():
             raise ConfigError(f"room {self.room}: has no roster yet.", next_step="Publish one first.")
-        return self._bundle(self.successions())
+        return read(self.folder / TRUST_FILE, limit=BUNDLE_BYTES)
 
     def rotate(self, passphrase: bytes | None = None) -> bool:
         """Take a new signing key; the old one signs that the new one follows, and roster and policy are signed anew.
@@ -436,10 +436,7 @@ class RoomAuthority:
         for entry in self._book.members:
             if entry.replaces is not None:
                 self._record(entry, entry.replaces)
-        bundle = self._bundle(tuple(self._book.successions))
-        path = self.folder / TRUST_FILE
-        if not path.exists() or read(path, limit=BUNDLE_BYTES) != bundle:
-            write_durably(path, bundle, mode=keys.WORLD_READABLE)
+        self._write_bundle()
         return roster
 
     def _roster(self, epoch: int) -> Roster:
@@ -491,14 +488,17 @@ class RoomAuthority:
         revoked = self.ca.revocation_list(serials, self._book.revocation_lists, now_utc())
         write_durably(path, certificates.pem(revoked), mode=keys.WORLD_READABLE)
 
-    def _bundle(self, successions: tuple[bytes, ...]) -> bytes:
-        return encode_bundle(
+    def _write_bundle(self) -> None:
+        path = self.folder / TRUST_FILE
+        bundle = encode_bundle(
             TrustBundle(
-                successions[-MAX_SUCCESSIONS:],
+                tuple(self._book.successions[-MAX_SUCCESSIONS:]),
                 read(self.folder / ROSTER_FILE, limit=ROSTER_BYTES),
                 read(self.folder / POLICY_FILE, limit=POLICY_BYTES),
             )
         )
+        if not path.exists() or read(path, limit=BUNDLE_BYTES) != bundle:
+            write_durably(path, bundle, mode=keys.WORLD_READABLE)
 
     def _write_policy(self, policy: DeploymentPolicy) -> None:
         write_durably(self.folder / POLICY_FILE, sign_policy(policy, self._signer), mode=keys.WORLD_READABLE)

@@ -224,13 +224,15 @@ def _show_policy(policy: DeploymentPolicy) -> None:
 
 def _revoke(options: argparse.Namespace) -> int:
     authority = open_authority(options)
-    if options.issued is not None:
-        paths = sorted(options.issued.glob("*.pem"))[:ISSUED_LIMIT]
-        authority.learn_certificates(load_certificate(path) for path in paths)
     authority.revoke(options.name)
     roster = authority.publish()
     print(f"{options.name} is revoked from epoch {roster.epoch} on.")
     print(HAND_OVER)
+    if options.issued is not None:  # last, so that an unusable file there delays no revocation
+        paths = sorted(options.issued.glob("*.pem"))[:ISSUED_LIMIT]
+        authority.learn_certificates(load_certificate(path) for path in paths)
+        authority.publish()
+        print(f"{len(paths)} certificates of the registrar are taken into account.")
     return 0
 
 

@@ -423,6 +423,19 @@ def test_boxes_follow_the_authoritys_key(authority: RoomAuthority) -> None:
     assert RoomAuthority.open(authority.folder).publish() == roster
 
 
+def test_the_bundle_is_that_of_the_last_publication(authority: RoomAuthority) -> None:
+    before = authority.trust_bundle()
+    authority.set_policy(replace(POLICY, retention_days=9))
+    authority.revoke("b1")
+    assert authority.trust_bundle() == before
+    roster = authority.publish()
+    assert verified(authority, authority.verifying_key).roster == roster != verified_roster(before, authority)
+
+
+def verified_roster(bundle: bytes, authority: RoomAuthority) -> object:
+    return verify_bundle(decode_bundle(bundle), authority.verifying_key, authority.room).roster
+
+
 def test_records_of_before_a_rotation_are_read_after_it(authority: RoomAuthority) -> None:
     authority.replace_unit("b1", "b3", new_key().public_key(), BROKEN)
     authority.publish()

@@ -138,6 +138,10 @@ def test_revoke_ends_certificates_that_the_registrar_issued(locked: tuple[Path, 
     assert run("revoke", folder, "b1", "--issued", tmp_path / "issued", "--passphrase-file", passphrase) == 0
     assert read_roster_file(folder).revoked == {"b1"}
     assert revoked_serials(authority) == {serial_of(authority, "b1"), renewed.serial_number}
+    (tmp_path / "issued" / "damaged.pem").write_bytes(b"damaged")
+    assert run("revoke", folder, "b2", "--issued", tmp_path / "issued", "--passphrase-file", passphrase) == 2
+    assert read_roster_file(folder).revoked == {"b1", "b2"}
+    assert revoked_serials(authority) >= {serial_of(authority, "b2")}
 
 
 def test_replace_twice_changes_nothing_and_a_spare_needs_no_key_file(
