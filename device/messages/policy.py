@@ -11,6 +11,7 @@ from typing import Final
 
 from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.messages.envelope import ContentType, Signer, check_signature, is_identifier, open_envelope, seal_envelope
+from device.messages.schedule import ALWAYS, Schedule, ScheduleKind, decode_schedule, encode_schedule
 
 #: Largest policy that is read, in bytes.
 POLICY_BYTES: Final = 1 << 16
@@ -56,7 +57,8 @@ class Setting(StrEnum):
 class DeploymentPolicy:
     """`jurisdiction` is an ISO 3166-1 country code or `EU`. `min_group` is the smallest number of desks in a class
     view; `witness_count` the number of later links after which a label counts as witnessed; `not_before_ms` and
-    `not_after_ms` bound the policy in milliseconds since 1970. Raises ValueError on values outside their range."""
+    `not_after_ms` bound the policy in milliseconds since 1970. Outside `capture` nothing is heard or seen; only inside
+    `updates` a box may install an update. Raises ValueError on values outside their range."""
 
     room: str
     purpose: Purpose
@@ -69,6 +71,8 @@ class DeploymentPolicy:
     approved_by: str
     not_before_ms: int
     not_after_ms: int
+    capture: Schedule = ALWAYS
+    updates: Schedule = ALWAYS
 
     def __post_init__(self) -> None:
         if not is_identifier(self.room):
@@ -81,6 +85,8 @@ class DeploymentPolicy:
             raise ValueError("min_group and witness_count count from 1, retention_days from 0 to 3660")
         if not 0 <= self.not_before_ms < self.not_after_ms:
             raise ValueError("the policy ends before it begins")
+        if self.updates.kind is ScheduleKind.SAMPLED:
+            raise ValueError("updates have hours; sessions are sampled for capture alone")
 
 
 class _Key(IntEnum):
@@ -95,6 +101,8 @@ class _Key(IntEnum):
     APPROVED_BY = 9
     NOT_BEFORE_MS = 10
     NOT_AFTER_MS = 11
+    CAPTURE = 12
+    UPDATES = 13
 
 
 def check_policy(policy: DeploymentPolicy) -> None:
@@ -141,6 +149,8 @@ def sign_policy(policy: DeploymentPolicy, authority: Signer) -> bytes:
         _Key.APPROVED_BY: policy.approved_by,
         _Key.NOT_BEFORE_MS: policy.not_before_ms,
         _Key.NOT_AFTER_MS: policy.not_after_ms,
+        _Key.CAPTURE: encode_schedule(policy.capture),
+        _Key.UPDATES: encode_schedule(policy.updates),
     }
     return seal_envelope(ContentType.POLICY, fields, authority, room=policy.room)
 
@@ -175,6 +185,8 @@ def read_policy(raw: bytes, *, authority_key: bytes, room: str) -> DeploymentPol
             approved_by=fields.text(_Key.APPROVED_BY),
             not_before_ms=fields.unsigned(_Key.NOT_BEFORE_MS),
             not_after_ms=fields.unsigned(_Key.NOT_AFTER_MS),
+            capture=decode_schedule(fields.array(_Key.CAPTURE)),
+            updates=decode_schedule(fields.array(_Key.UPDATES)),
         )
     except (ValueError, IndexError) as error:
         raise RemoteMessageError(Verdict.NOT_DECODABLE, f"The policy is malformed: {error}.") from error

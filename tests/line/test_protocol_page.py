@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device.clock import TimeSource
-from device.messages import grant, label, link, roster
+from device.messages import grant, label, link, policy, roster
 from device.messages.label import LABEL_BYTES, LabelState, SenseState
 from device.messages.sealing import sealed_bytes
 from tools.bench.line import sizes
@@ -25,7 +25,13 @@ def section(title: str) -> str:
 
 @pytest.mark.parametrize(
     ("title", "keys"),
-    [("Roster", roster._Key), ("Grant", grant._Key), ("Link", link._Key), ("Label", label._Key)],
+    [
+        ("Roster", roster._Key),
+        ("Policy", policy._Key),
+        ("Grant", grant._Key),
+        ("Link", link._Key),
+        ("Label", label._Key),
+    ],
 )
 def test_the_fields_are_those_of_the_code(title: str, keys: type[IntEnum]) -> None:
     rows = re.findall(r"^\| (\d+) \| (\w+) \|", section(title), flags=re.MULTILINE)
@@ -35,13 +41,16 @@ def test_the_fields_are_those_of_the_code(title: str, keys: type[IntEnum]) -> No
 @pytest.mark.parametrize(
     ("field", "names"),
     [
+        ("purpose", [purpose.value for purpose in policy.Purpose]),
+        ("setting", [setting.value for setting in policy.Setting]),
+        ("mode", [mode.value for mode in policy.Mode]),
         ("time_source", [source.value for source in TimeSource]),
         ("state", [state.name.lower() for state in LabelState]),
         ("speech", [sense.value for sense in SenseState]),
     ],
 )
 def test_the_codes_are_those_of_the_code(field: str, names: list[str]) -> None:
-    (row,) = re.findall(rf"^\| \d+ \| {field} \| (.+) \|$", section("Label"), flags=re.MULTILINE)
+    (row,) = re.findall(rf"^\| \d+ \| {field} \| (.+) \|$", PAGE, flags=re.MULTILINE)
     assert row == ", ".join(f"{code} {name.replace('_', ' ')}" for code, name in enumerate(names))
 
 

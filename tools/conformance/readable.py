@@ -17,7 +17,7 @@ FIELDS: Final[Mapping[ContentType, tuple[str, ...]]] = {
     ContentType.ROSTER: ("room", "epoch", "lines", "gateway", "revoked", "policy", "suite"),
     ContentType.POLICY: (
         *("room", "purpose", "setting", "jurisdiction", "mode", "min_group", "retention_days", "witness_count"),
-        *("approved_by", "not_before_ms", "not_after_ms"),
+        *("approved_by", "not_before_ms", "not_after_ms", "capture", "updates"),
     ),
     ContentType.GRANT: (*("room", "line", "epoch", "round", "order", "accepted", "prev", "gateway_ms", "deadline_ms"),),
     ContentType.LINK: ("room", "line", "epoch", "round", "unit", "session", "entries", "prev", "flags"),

@@ -14,6 +14,7 @@ from device.messages.label import encode_label
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting, sign_policy
 from device.messages.receipt import ReceiptHeader, ReceiptKind, encode_receipt
 from device.messages.roster import sign_roster
+from device.messages.schedule import MINUTE_MS, Hours, Offset, Schedule, ScheduleKind
 from tools.fuzz.targets import AUTHORITY, encoded, framed
 from tools.vectors import room
 from tools.vectors.cases import LIMITS, WALL_MS, abstained, given
@@ -97,6 +98,16 @@ def policy() -> DeploymentPolicy:
         approved_by="A. Person",
         not_before_ms=WALL_MS,
         not_after_ms=WALL_MS + 1_000,
+        capture=Schedule(
+            kind=ScheduleKind.SAMPLED,
+            zone="Europe/Berlin",
+            offsets=(Offset(0, 60), Offset(WALL_MS - WALL_MS % MINUTE_MS, 120)),
+            hours=(Hours((0, 1, 2, 3, 4), 480, 780), Hours((1, 3), 840, 900)),
+            sessions_per_day=4,
+        ),
+        updates=Schedule(
+            kind=ScheduleKind.HOURS, zone="UTC-03:30", offsets=(Offset(0, -210),), hours=(Hours((5, 6), 0, 300),)
+        ),
     )
 
 
