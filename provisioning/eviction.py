@@ -34,13 +34,12 @@ from device.messages import topics
 from device.publish.mqtt import MqttLink
 from device.publish.ports import Connected, Disconnected, Received
 from device.system.storage import read, write_durably
-from device.unit.status import UnitStatus, status_payload
+from device.unit.status import REVOKED, UnitStatus, status_payload
 from provisioning import certificates, keys
 from provisioning.boxes import Credentials
 from provisioning.broker import ACCESS_FILE, FILE_BYTES, Member, last_word
 from provisioning.certificates import CertificateAuthority, Role, now_utc
 
-REVOKED: Final = "revoked"
 CERTIFICATE_LIFE: Final = timedelta(minutes=5)
 CONNECT_TIMEOUT_S: Final = 10.0
 #: A retained status comes at once after the subscription; so long it may take on a busy broker.

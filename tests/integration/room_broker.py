@@ -81,9 +81,11 @@ class RawClient:
         return self.packet()
 
     def send(self, kind: int, body: bytes) -> None:
-        """One packet of less than 128 bytes."""
-        assert len(body) < 128
-        self._socket.sendall(bytes([kind, len(body)]) + body)
+        """One packet; its length is written in groups of seven bits (section 1.5.5)."""
+        length, left = b"", len(body)
+        while left >= 128:
+            length, left = length + bytes([left & 0x7F | 0x80]), left >> 7
+        self._socket.sendall(bytes([kind]) + length + bytes([left]) + body)
 
     def subscribe(self, topic: str) -> None:
         """With QoS 1; returns when the broker has answered."""

@@ -15,12 +15,12 @@ from device.errors import TransportError
 from device.messages import topics
 from device.publish.mqtt import MqttLink
 from device.publish.ports import Connected, Disconnected, LastWill, Received
-from device.unit.status import RUNNING, UnitStatus, last_will, status_payload
+from device.unit.status import REVOKED, RUNNING, UnitStatus, last_will, status_payload
 from provisioning import demo_room
 from provisioning.boxes import credentials_in
 from provisioning.broker import ACCESS_FILE, Member
 from provisioning.certificates import Role
-from provisioning.eviction import REVOKED, SESSION_S, Evictor
+from provisioning.eviction import SESSION_S, Evictor
 from tests.integration.room_broker import RawClient, RoomBroker, taken, wait_for
 
 ROOM, LINE = "demo", "a"

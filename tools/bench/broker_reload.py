@@ -88,7 +88,6 @@ class ConnectedRoom:
         self.probe = self._link(INTRUDER, self.room.consumer(INTRUDER), None, stack)
         self.links, self.grants = Flow(), Flow()
         self.dropped = 0
-        self.probed_at: float | None = None
         self._turn = 0
         _until(lambda: all(link.subscribed for link in self.everybody), CONNECT_S, "Not everybody is connected.")
         self.collect()
@@ -119,16 +118,18 @@ class ConnectedRoom:
         plan = self.room.plan
         _publish(self.probe, topics.link(plan.room, plan.line, INTRUDER), b"probe")
 
-    def collect(self) -> None:
-        """Take in everything that has happened since."""
+    def collect(self) -> float | None:
+        """Take in everything that has happened since; when (monotonic) the probe's message was heard, if it was."""
+        probed_at = None
         for link in self.everybody:
             while (event := link.next_event(0.0)) is not None:
                 if isinstance(event, Disconnected):
                     self.dropped += 1
                 elif isinstance(event, Received) and event.payload == b"probe":
-                    self.probed_at = self.probed_at or time.monotonic()
+                    probed_at = probed_at or time.monotonic()
                 elif isinstance(event, Received):
                     (self.links if link is self.gateway else self.grants).take(event.payload)
+        return probed_at
 
 
 def measure(*, clients: int = CLIENTS, reloads: int = RELOADS) -> list[Measurement]:
@@ -165,15 +166,13 @@ def _flow(room: ConnectedRoom, seconds: float) -> None:
 
 def _until_written(room: ConnectedRoom) -> float:
     """The moment (monotonic) at which the member's first message came through."""
-    room.probed_at = None
     deadline = time.monotonic() + SETTLE_S
-    while room.probed_at is None:
-        if time.monotonic() > deadline:
-            raise ProgramError("The broker does not take up its access list.", next_step="Read its mosquitto.log.")
+    while time.monotonic() < deadline:
         room.try_to_write()
-        room.collect()
+        if (probed_at := room.collect()) is not None:
+            return probed_at
         time.sleep(TRY_S)
-    return room.probed_at
+    raise ProgramError("The broker does not take up its access list.", next_step="Read its mosquitto.log.")
 
 
 def _arrived(room: ConnectedRoom) -> bool:
