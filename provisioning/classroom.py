@@ -26,6 +26,7 @@ CSV_BYTES: Final = 262_144
 SLUG_CHARACTERS: Final = 40
 #: Rows and columns of the room are counted from 1, from the board, as the teacher sees the room.
 PLACES: Final = 99
+DIGITS: Final = 6
 #: Lines of a default plan are named by letters.
 DEFAULT_LINES: Final = 26
 #: How many faults of a file are shown; more are counted.
@@ -165,7 +166,7 @@ def _ask_number(ask: Callable[[str], str], question: str, most: int) -> int:
             answer = ask(question).strip()
         except EOFError:
             break
-        if answer.isdecimal() and answer.isascii() and 1 <= int(answer) <= most:
+        if _is_number(answer, most):
             return int(answer)
     raise ConfigError(f"No number from 1 to {most} was given.", next_step="Run it again, or give the room with --csv.")
 
@@ -340,7 +341,7 @@ class _Reading:
         if not row and not column:
             return None
         for name, cell in (("row", row), ("column", column)):
-            if name in self._columns and not (cell.isascii() and cell.isdecimal() and 1 <= int(cell) <= PLACES):
+            if name in self._columns and not _is_number(cell, PLACES):
                 what = f"{_shown(cell)} is no place in the room." if cell else "Half of the place is missing."
                 self._fault(self._at(name), what, f"Give a number from 1 to {PLACES}, or leave row and column empty.")
                 return None
@@ -360,6 +361,11 @@ class _Reading:
 
     def _fault(self, column: str, what: str, next_step: str) -> None:
         self.faults.append(Fault(self._row, column, what, next_step))
+
+
+def _is_number(text: str, most: int) -> bool:
+    """Whether it is a number from 1 to `most` in ASCII digits; `int` refuses thousands of digits by an exception."""
+    return text.isascii() and text.isdecimal() and len(text) <= DIGITS and 1 <= int(text) <= most
 
 
 def _letter(index: int) -> str:

@@ -101,6 +101,8 @@ def test_every_desk_has_a_folder_of_its_own_whatever_it_is_called() -> None:
         ("desk,line,row,column\nx,a,1,\n", 2, "D (column)", "Half of the place"),
         ("desk,line,row,column\nx,a,first,2\n", 2, "C (row)", "'first' is no place"),
         ("desk,line,row,column\nx,a,1,100\n", 2, "D (column)", "'100' is no place"),
+        ("desk,line,row,column\nx,a,1," + 5_000 * "9" + "\n", 2, "D (column)", "is no place"),
+        ("desk,line,row,column\nx,a,0,-1\n", 2, "C (row)", "'0' is no place"),
         ("desk,line\nx,alerts\n", 2, "B (line)", "'alerts' is a reserved name"),
         ("desk,line\nx,B 2\n", 2, "B (line)", "'B 2' is no line name"),
         ("desk,line\nx,a/#\n", 2, "B (line)", "'a/#' is no line name"),
@@ -223,7 +225,7 @@ def test_two_questions_make_the_default_plan() -> None:
     assert room.desks[-1] == Desk("Desk 40", "e", "e8", (5, 8))
 
 
-@pytest.mark.parametrize("given_", [(), ("x", "-1", "27"), ("2", "41", "0", "²")])
+@pytest.mark.parametrize("given_", [(), ("x", "-1", "27"), ("2", "41", "0", "²"), (5_000 * "9",)])
 def test_no_sensible_answer_ends_the_questions(given_: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="Run it again, or give the room with --csv"):
         ask_classroom(answers(*given_))
