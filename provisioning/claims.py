@@ -10,6 +10,7 @@ A claim is what a box without a seed file makes in the claim window:
 | REVEALED  | ACCEPT                              | ACCEPTED  | a seat is bound to the box's key, and decides from now |
 | ACCEPTED  | REVEAL, ACCEPT (for the same seat)  | ACCEPTED  | what the seat says                                     |
 | REVEALED  | REJECT                              | REJECTED  | every later request is refused                         |
+| ACCEPTED  | RELEASE (of its seat)               | REJECTED  | as above                                               |
 | REJECTED  | REJECT                              | REJECTED  | nothing                                                |
 | ANNOUNCED | its time is over                    | expired   | refused; forgotten after `ClaimLimits.remembered_s`    |
 | REVEALED  | its time is over                    | expired   | as above                                               |
@@ -21,6 +22,7 @@ A seat is a place in the room, with or without a token:
 | UNUSED   | BIND (by its token, or by ACCEPT) | BOUND    | the first key that shows the token has it for good        |
 | UNUSED   | its time is over                  | expired  | the token is refused                                      |
 | BOUND    | BIND (the same key)               | BOUND    | `Admit` again: whatever was cut off is done again         |
+| BOUND    | RELEASE (by an operator)          | none     | the seat goes, and its token with it                      |
 | BOUND    | ADMIT                             | ADMITTED | `Answer`                                                  |
 | ADMITTED | BIND, ADMIT (the same key)        | ADMITTED | `Answer` again                                            |
 | ADMITTED | REKEY (the box rotated its key)   | ADMITTED | the new key has the seat                                  |
@@ -94,6 +96,7 @@ class _Event(StrEnum):
     BIND = "bind"
     ADMIT = "admit"
     REKEY = "rekey"
+    RELEASE = "release"
 
 
 _NEXT: Final[dict[tuple[ClaimState, _Event], ClaimState]] = {
@@ -103,6 +106,7 @@ _NEXT: Final[dict[tuple[ClaimState, _Event], ClaimState]] = {
     (ClaimState.REVEALED, _Event.REJECT): ClaimState.REJECTED,
     (ClaimState.ACCEPTED, _Event.REVEAL): ClaimState.ACCEPTED,
     (ClaimState.ACCEPTED, _Event.ACCEPT): ClaimState.ACCEPTED,
+    (ClaimState.ACCEPTED, _Event.RELEASE): ClaimState.REJECTED,
     (ClaimState.REJECTED, _Event.REJECT): ClaimState.REJECTED,
 }
 
@@ -255,7 +259,7 @@ class Claims:
         """A box shows its token, or asks anew by its key alone.
 
         Raises RefusalError: BAD_SIGNATURE, OTHER_CHANNEL, OTHER_ROOM, TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED,
-        KEY_IN_USE, NOT_ENROLLED, REVOKED.
+        KEY_IN_USE, SEAT_TAKEN, NOT_ENROLLED, REVOKED.
         """
         self._check(request)
         seat = self._by_key(request.key) if request.token is None else self._by_token(request.token)
@@ -272,6 +276,8 @@ class Claims:
             self._check_not_revoked(request.key)
             if self._owner(request.key) not in (None, seat.unit):
                 raise RefusalError(Refusal.KEY_IN_USE)
+            if self._is_taken(seat.unit, request.key):
+                raise RefusalError(Refusal.SEAT_TAKEN)
         return self._of(self._bind(seat, request.key, request.serial), "")
 
     def admitted(self, unit: str, key: bytes, certificate: str) -> Seat:
@@ -366,7 +372,7 @@ class Claims:
             seat = Seat(
                 unit=unit, line=line or "", desk=desk or unit, token_sha256=None, expires_ms=0, replaces=replaces
             )
-        if seat.key not in (None, claim.key) or unit in self._roster.revoked:
+        if seat.key not in (None, claim.key) or self._is_taken(unit, claim.key):
             raise ConfigError(
                 f"{unit}: another box has, or had, this name.",
                 next_step=f"Give the new box a name of its own, and say --replaces {unit}.",
@@ -379,6 +385,22 @@ class Claims:
         """An operator says no. The same again changes nothing. Raises ConfigError."""
         claim = self._by_code(code, {ClaimState.REVEALED, ClaimState.REJECTED}, wall_ms)
         return self._move(claim, _Event.REJECT)
+
+    def release(self, unit: str) -> Seat:
+        """An operator takes a seat back from a box that was not admitted yet; the box's claim is rejected.
+
+        Raises ConfigError when no box has the seat, or one was admitted.
+        """
+        seat = next((each for each in self.book.seats if each.unit == unit), None)
+        if seat is None or seat.state is not SeatState.BOUND:
+            raise ConfigError(
+                f"{unit}: is no seat that waits for the room authority.",
+                next_step="See `moodline-provision claims`; an enrolled box is revoked instead.",
+            )
+        self.book.seats.remove(seat)
+        for claim in [each for each in self.book.claims if each.state is ClaimState.ACCEPTED and each.unit == unit]:
+            self._move(claim, _Event.RELEASE)
+        return seat
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -396,6 +418,11 @@ class Claims:
         """The unit to which a key belongs, by the book or by the roster."""
         seat, unit = self._by_key(key), rostered(self._roster, key)
         return seat.unit if seat is not None else unit.unit if unit is not None else None
+
+    def _is_taken(self, unit: str, key: bytes) -> bool:
+        """Whether the roster knows the unit with another key, or revoked."""
+        known = (each for units in self._roster.lines.values() for each in units if each.unit == unit)
+        return unit in self._roster.revoked or any(each.key != key for each in known)
 
     def _by_key(self, key: bytes) -> Seat | None:
         return next((seat for seat in self.book.seats if seat.key == key), None)

@@ -26,7 +26,7 @@ _WORDS: Final = {
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add claims, accept, reject, window and publish."""
+    """Add claims, accept, reject, release, window and publish."""
     claims = _command(commands, "claims", "show which boxes wait for an operator, and who has which seat")
     claims.set_defaults(command=_claims)
 
@@ -44,6 +44,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reject = _command(commands, "reject", "refuse the box that shows CODE")
     reject.add_argument("code", metavar="CODE")
     reject.set_defaults(command=_reject)
+
+    release = _command(commands, "release", "take a seat back from a box that was not admitted yet")
+    release.add_argument("unit", metavar="UNIT")
+    release.set_defaults(command=_release)
 
     window = _command(commands, "window", "let boxes without a seed file come for a while, or no more")
     window.add_argument("state", choices=("open", "close"))
@@ -140,6 +144,13 @@ def _reject(options: argparse.Namespace) -> int:
     with RegistrarFolder(options.registrar).claims() as claims:
         claim = claims.reject(options.code, wall_ms=SystemClock().wall_ms())
     print(f"{claim.code} is rejected; its box is told so.")
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    with RegistrarFolder(options.registrar).claims() as claims:
+        seat = claims.release(options.unit)
+    print(f"{seat.unit} is free again; a seed that was made for it is of no use any more.")
     return 0
 
 
