@@ -41,6 +41,7 @@ ACCESS_FILE: Final = "access.acl"
 #: Authorities, own certificate, revocation list, own key: read again at each reload.
 TLS_FILES: Final = ("authority.pem", "certificate.pem", "revoked.pem", "key.pem")
 ACCESS_LINE: Final = re.compile(r"(#.*|user [a-z0-9-]+|topic (read|write|readwrite) [a-z0-9/+-]+)?")
+LIST_BEGINS: Final = "-----BEGIN X509 CRL-----"
 FILE_BYTES: Final = 1 << 20
 WRITTEN_BY: Final = "# Written by moodline-provision from the room's members. Changes here are overwritten.\n"
 
@@ -212,12 +213,13 @@ def check_files(folder: Path) -> None:
         raise _unsound(certificate, f"cannot be used with {key.name} ({error.strerror})") from error
     try:
         believed = x509.load_pem_x509_certificates(_content(authority).encode())
-        listed = x509.load_pem_x509_crl(_content(revoked).encode())
-        signed = any(listed.is_signature_valid(_ed25519(issuer)) for issuer in believed)
+        _, *blocks = _content(revoked).split(LIST_BEGINS)
+        lists = [x509.load_pem_x509_crl((LIST_BEGINS + block).encode()) for block in blocks]
+        listed = [any(one.is_signature_valid(_ed25519(issuer)) for one in lists) for issuer in believed]
     except (ValueError, TypeError) as error:
         raise _unsound(revoked, f"or {authority.name} cannot be read ({error})") from error
-    if not signed:
-        raise _unsound(revoked, f"is not signed by an authority in {authority.name}")
+    if not all(listed):
+        raise _unsound(revoked, f"lacks the list of an authority in {authority.name}")
 
 
 def _ed25519(certificate: x509.Certificate) -> Ed25519PublicKey:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from provisioning.boxes import Credentials, credentials_in
 from provisioning.broker import ACCESS_FILE, BrokerSettings
 from provisioning.certificates import CertificateAuthority, Role
 from provisioning.mosquitto import find_mosquitto
-from tests.integration.room_broker import RawClient, RoomBroker, taken, wait_for, wait_until
+from tests.integration.conftest import TAKE
+from tests.integration.room_broker import RawClient, RoomBroker, require_mosquitto, taken, wait_for, wait_until
 
 ROOM, LINE = "demo", "a"
 GRANT = topics.grant(ROOM, LINE)
@@ -258,11 +260,16 @@ SMALL = BrokerSettings(
 
 
 @pytest.fixture
-def small(broker: RoomBroker) -> RoomBroker:
+def small(tmp_path: Path) -> Iterator[RoomBroker]:
     """The same room with small limits."""
-    broker.configure(SMALL)
-    broker.restart()
-    return broker
+    require_mosquitto()
+    room_broker = RoomBroker(tmp_path / "room", TAKE)
+    room_broker.configure(SMALL)
+    room_broker.start()
+    try:
+        yield room_broker
+    finally:
+        room_broker.close()
 
 
 def test_packet_over_the_limit_costs_its_sender_the_connection_and_reaches_nobody(small: RoomBroker) -> None:

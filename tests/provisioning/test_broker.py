@@ -219,13 +219,25 @@ def test_files_that_would_open_the_room_are_refused_before_mosquitto_reads_them(
         check_files(folder)
 
 
+def test_second_authority_needs_a_revocation_list_of_its_own(folder: Path, tmp_path: Path) -> None:
+    other = CertificateAuthority.create("r", keys.signing_key(tmp_path / "other.key"), now_utc())
+    with (folder / "authority.pem").open("ab") as stream:
+        stream.write(pem(other.certificate))
+    with pytest.raises(ConfigError, match=r"revoked.pem: lacks the list of an authority"):
+        check_files(folder)
+    with (folder / "revoked.pem").open("ab") as stream:
+        stream.write(pem(other.revocation_list([], 1, now_utc())))
+    check_files(folder)
+
+
 def test_revocation_list_and_key_of_somebody_else_are_refused(folder: Path, tmp_path: Path) -> None:
     other = CertificateAuthority.create("r", keys.signing_key(tmp_path / "other.key"), now_utc())
     right = (folder / "revoked.pem").read_bytes()
     (folder / "revoked.pem").write_bytes(pem(other.revocation_list([], 2, now_utc())))
-    with pytest.raises(ConfigError, match=r"revoked.pem: is not signed by an authority"):
+    with pytest.raises(ConfigError, match=r"revoked.pem: lacks the list of an authority"):
         check_files(folder)
-    (folder / "revoked.pem").write_bytes(right)
+    (folder / "revoked.pem").write_bytes(right + pem(other.revocation_list([], 2, now_utc())))
+    check_files(folder)
     (folder / "key.pem").unlink()
     keys.signing_key(folder / "key.pem")
     with pytest.raises(ConfigError, match=r"certificate.pem: cannot be used with key.pem"):
