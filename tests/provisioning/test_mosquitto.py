@@ -48,6 +48,35 @@ def test_reload_of_a_broker_that_does_not_run_is_refused(tmp_path: Path) -> None
         minimal(tmp_path).reload()
 
 
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in that notes how it is called, and fails when told to; returns the note's path."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    note = tmp_path / "called"
+    stand_in = programs / "systemctl"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {note}\ntest "$2" != refused.service\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return note
+
+
+def test_systemds_broker_is_reloaded_by_systemd(
+    tmp_path: Path, systemctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosquitto, "check_files", lambda folder: None)
+    mosquitto.reload_service(tmp_path)
+    assert systemctl.read_text() == "reload moodline-broker.service\n"
+    with pytest.raises(TransportError, match=r"refused.service: was not reloaded.*systemctl reload refused.service"):
+        mosquitto.reload_service(tmp_path, "refused.service")
+
+
+def test_systemds_broker_is_not_told_to_read_ruined_files(tmp_path: Path, systemctl: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mosquitto.conf: is missing"):
+        mosquitto.reload_service(tmp_path)
+    assert not systemctl.exists()
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_ended_broker_leaves_no_process_and_may_be_ended_twice(tmp_path: Path, how: str) -> None:
     require_mosquitto()
