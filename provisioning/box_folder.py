@@ -256,7 +256,7 @@ class BoxFolder:
             capture=settings.capture,
             inference=settings.inference,
         )
-        self._write_config(config)
+        self.write_config(config)
         return config
 
     # --- life after enrolment ------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class BoxFolder:
         name = config.broker.server_name or config.broker.host
         broker = msgspec.structs.replace(config.broker, host=host, server_name=name)
         moved = msgspec.structs.replace(config, broker=broker)
-        self._write_config(moved)
+        self.write_config(moved)
         return moved
 
     def note_time(self, wall_ms: int, certificate: x509.Certificate) -> None:
@@ -342,7 +342,8 @@ class BoxFolder:
     def _write(self, name: str, content: bytes) -> None:
         write_durably(self.root / name, content, mode=WORLD_READABLE, disk=self._disk)
 
-    def _write_config(self, config: UnitConfig) -> None:
+    def write_config(self, config: UnitConfig) -> None:
+        """Write device.toml: the box is enrolled, as this says."""
         write_durably(self.config_file, boxes.render(config, self.root).encode(), disk=self._disk)
 
     def _remove(self, path: Path) -> bool:

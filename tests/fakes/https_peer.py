@@ -27,7 +27,7 @@ def http(body: bytes, status: int = 200) -> bytes:
 
 
 class HttpsPeer:
-    """Listens on 127.0.0.1; `requests` are the bytes that came in, one for each connection that sent any.
+    """Listens on `host`; `requests` are the bytes that came in, one for each connection that sent any.
 
     `answer` gets a request's bytes and returns what is sent back, `pace` bytes at a time with a pause after them. `tls`
     is the version that it speaks at most. The certificate ended in 1980: whoever looks at its dates refuses it.
@@ -42,6 +42,7 @@ class HttpsPeer:
         pace: int = 1 << 20,
         pause_s: float = 0.0,
         key: Ed25519PrivateKey | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         key = key or Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -54,7 +55,7 @@ class HttpsPeer:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.maximum_version = tls
         self._context.load_cert_chain(_certificate_file(folder, key))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

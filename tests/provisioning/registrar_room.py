@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.clock import Clock
-from device.errors import MoodlineError
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
 from device.system.clock import SystemClock
-from provisioning.authority import CA_KEY, REGISTRAR_KEY, RoomAuthority
+from provisioning.authority import RoomAuthority
 from provisioning.certificates import Role
 from provisioning.claims import Seat, token_digest
 from provisioning.enrolment_messages import Message, RefusalBody
@@ -25,7 +23,8 @@ from provisioning.gateway import GatewayPlan, admit_gateway, write_gateway
 from provisioning.office import OpenOffice
 from provisioning.publication import Places, publish
 from provisioning.refusals import RefusalError
-from provisioning.registration import SETTINGS_FILE, RegistrarFolder, Registration
+from provisioning.registrar import write_registrar_box
+from provisioning.registration import RegistrarFolder, Registration
 from provisioning.seed_file import Seed
 from tests.fakes.https_peer import HttpsPeer, http
 
@@ -39,17 +38,18 @@ class RegistrarRoom:
 
     folder: Path
     broker_port: int = 8_883
+    broker_address: str = "127.0.0.1"
     clock: Clock | None = None
     certificate_days: int = 730
 
     def __post_init__(self) -> None:
         self.requests: list[str] = []
         self.port = 0
-        self.fault: MoodlineError | None = None
+        self.is_broken = False
         self.authority = RoomAuthority.found(self.folder / "authority", ROOM)
         plan = GatewayPlan(
             hosts=("127.0.0.1",),
-            address="127.0.0.1",
+            address=self.broker_address,
             port=self.broker_port,
             run_broker_as="root",
             desks={},
@@ -73,16 +73,14 @@ class RegistrarRoom:
         )
         self.authority.publish()
         write_gateway(self.places, self.authority, plan)
-        registrar = self.places.registrar
-        registrar.mkdir(exist_ok=True)
-        for name in (REGISTRAR_KEY, CA_KEY):
-            (registrar / name).write_bytes((self.authority.folder / name).read_bytes())
-            (registrar / name).chmod(0o600)
-        settings = f"room = {json.dumps(ROOM)}\nbroker_port = {self.broker_port}\n"
-        (registrar / SETTINGS_FILE).write_text(f"{settings}certificate_days = {self.certificate_days}\n")
-        self._places = Places(registrar)
-        publish(self.authority, self._places)
-        self.registrar = RegistrarFolder(registrar)
+        self._places = Places(self.places.registrar)
+        write_registrar_box(
+            self.places.registrar,
+            self.authority,
+            broker_port=self.broker_port,
+            certificate_days=self.certificate_days,
+        )
+        self.registrar = RegistrarFolder(self.places.registrar)
         self.office = OpenOffice(self.authority, self._places, None)
         self.open_office()
 
@@ -127,9 +125,9 @@ class RegistrarRoom:
         self.publish()
 
     @contextmanager
-    def serving(self) -> Iterator[HttpsPeer]:
-        """The registrar answers while this lasts."""
-        with HttpsPeer(self.folder, self._answer, key=self.registrar.key) as peer:
+    def serving(self, host: str = "127.0.0.1") -> Iterator[HttpsPeer]:
+        """The registrar answers there while this lasts, or says that it cannot while `is_broken`."""
+        with HttpsPeer(self.folder, self._answer, key=self.registrar.key, host=host) as peer:
             assert peer.digest == self.registrar.digest
             self.port = peer.port
             yield peer
@@ -138,7 +136,7 @@ class RegistrarRoom:
         head, _, body = request.partition(b"\r\n\r\n")
         method, path, _ = head.split(b"\r\n")[0].decode().split(" ")
         self.requests.append(path)
-        if self.fault is not None:
+        if self.is_broken:
             return http(b"{}", 500)
         try:
             answer = self._route(f"{method} {path}", body)

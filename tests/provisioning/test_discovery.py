@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from zeroconf import ServiceInfo
 
 from provisioning.discovery import ADDRESSES, FoundRegistrar, own_addresses, read_service
 from provisioning.enrolment_messages import SERVICE_TYPE
+from tests.integration.cable import BOX, GATEWAY, Cable, cable, needs_cable
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+__all__ = ["cable"]
+
 DIGEST = bytes(range(32))
 PROPER: dict[str | bytes, str | bytes | None] = {"version": "1", "room": "room-2", "digest": DIGEST.hex()}
 ADDRESS = bytes([10, 0, 0, 1])
@@ -63,72 +59,6 @@ def test_own_addresses_are_none_of_the_loopback() -> None:
     assert [address for address in own_addresses() if address.startswith("127.")] == []
 
 
-def why_not() -> str:
-    """Why no two machines with a cable between them can be made here; empty when they can."""
-    if os.geteuid() != 0:
-        return "needs root, for network namespaces"
-    if shutil.which("ip", path=PATH) is None or shutil.which("unshare", path=PATH) is None:
-        return "needs iproute2 and util-linux"
-    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, check=False)
-    return f"needs network namespaces: {tried.stderr.strip()}" if tried.returncode else ""
-
-
-needs_cable = pytest.mark.skipif(bool(why_not()), reason=why_not())
-
-
-class Cable:
-    """Two network namespaces with a virtual cable: 10.77.0.1 (the registrar's) and 10.77.0.2 (the box's)."""
-
-    def __init__(self) -> None:
-        self._started: list[subprocess.Popen[str]] = []
-        self._holders = [self._hold(), self._hold()]
-        first, second = (holder.pid for holder in self._holders)
-        self._ip(first, "link", "add", "cable0", "type", "veth", "peer", "name", "cable1", "netns", f"{second}")
-        for pid, device, address in ((first, "cable0", "10.77.0.1/24"), (second, "cable1", "10.77.0.2/24")):
-            self._ip(pid, "address", "add", address, "dev", device)
-            self._ip(pid, "link", "set", "lo", "up")
-            self._ip(pid, "link", "set", device, "up")
-            self._ip(pid, "route", "add", "224.0.0.0/4", "dev", device)
-
-    def python(self, side: int, code: str) -> subprocess.Popen[str]:
-        """Run Python code on one side; what it prints can be read."""
-        enter = ["nsenter", "--net", f"--target={self._holders[side].pid}"]
-        command = [*enter, sys.executable, "-c", code]
-        started = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-        self._started.append(started)
-        return started
-
-    def close(self) -> None:
-        for program in (*self._started, *self._holders):
-            program.terminate()
-            program.wait(10)
-            for stream in (program.stdin, program.stdout):
-                if stream is not None:
-                    stream.close()
-
-    @staticmethod
-    def _hold() -> subprocess.Popen[str]:
-        holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE, text=True
-        )
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        return holder
-
-    @staticmethod
-    def _ip(pid: int, *words: str) -> None:
-        subprocess.run(["nsenter", "--net", f"--target={pid}", "ip", *words], check=True, env={"PATH": PATH})
-
-
-@pytest.fixture
-def cable() -> Iterator[Cable]:
-    made = Cable()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 def advertise(cable: Cable, room: str, digest: bytes, port: int = 8_884) -> None:
     code = f"""
 from provisioning.discovery import Advertisement, own_addresses
@@ -136,7 +66,7 @@ with Advertisement({room!r}, {digest!r}, {port}, own_addresses()):
     print(flush=True)
     input()
 """
-    program = cable.python(0, code)
+    program = cable.start(GATEWAY, sys.executable, "-c", code)
     assert program.stdout is not None
     assert program.stdout.readline() == "\n"
 
