@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -107,7 +108,14 @@ class Schedule:
 
     def spans(self, weekday: int) -> tuple[tuple[int, int], ...]:
         """The hours of a weekday as minutes (start, end), in order; those that touch are one."""
-        return tuple(_joined(sorted((each.start, each.end) for each in self.hours if weekday in each.weekdays)))
+        return self._week[weekday]
+
+    @cached_property
+    def _week(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        return tuple(
+            tuple(_joined(sorted((each.start, each.end) for each in self.hours if weekday in each.weekdays)))
+            for weekday in range(7)
+        )
 
     def _check_sessions(self) -> None:
         if not 1 <= self.sessions_per_day <= SESSIONS_PER_DAY_MAX:

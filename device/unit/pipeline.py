@@ -42,6 +42,7 @@ class Pipeline:
         self._seeing = Seeing(bundle.face, detector, decider.parameters)
         self._tokens = TokenHistory()
         self._times = StageTimes(clock)
+        self._gaps_before = 0
         self.window_end = clock.monotonic()
         self.stage_seconds: dict[str, float] = {}
         self.evidence: Evidence | None = None
@@ -49,7 +50,7 @@ class Pipeline:
     @property
     def gaps(self) -> int:
         """Gaps in the sound since the start."""
-        return 0 if self._hearing is None else self._hearing.gaps
+        return self._gaps_before + (0 if self._hearing is None else self._hearing.gaps)
 
     def start(self) -> None:
         """Open the sources. Raises CaptureError when there are some and none can be opened."""
@@ -62,9 +63,15 @@ class Pipeline:
             raise failures[0]
 
     def stop(self) -> None:
-        """Close the sources."""
+        """Close the sources and forget what they gave; `start` opens them again."""
         self._microphone.close()
         self._camera.close()
+        self._gaps_before = self.gaps
+        self._hearing = None
+        self._tokens.clear()
+        self._decider.reset()
+        self._seeing.forget()
+        self.evidence = None
 
     def sense_states(self) -> dict[str, str]:
         """State of `microphone` and `camera`: ok, off, or a reason of CaptureReason."""

@@ -88,9 +88,10 @@ class Sense(Generic[Content]):
         return content
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the source; a failure stays known."""
         if self._source is not None:
             self._source.stop()
+        self.last_content_at = None
 
     def _fail(self, error: CaptureError, now: float) -> None:
         if self.failure is None or self.failure.reason is not error.reason:

@@ -43,6 +43,7 @@ class FakeAudio:
 
     def start(self) -> None:
         self.starts += 1
+        self._waiting.clear()
         if self.failure is not None:
             raise self.failure
 
@@ -74,6 +75,7 @@ class FakeVideo:
 
     def start(self) -> None:
         self.starts += 1
+        self._waiting.clear()
         if self.failure is not None:
             raise self.failure
 
