@@ -146,6 +146,11 @@ def access_list(room: str, members: Iterable[Member]) -> str:
     return WRITTEN_BY + "\n" + "\n\n".join(blocks) + "\n"
 
 
+def members_in(access: str) -> frozenset[str]:
+    """Who has rights by an access list that we have rendered."""
+    return frozenset(line.removeprefix("user ") for line in access.splitlines() if line.startswith("user "))
+
+
 def configuration(folder: Path, settings: BrokerSettings) -> str:
     """mosquitto.conf for a broker whose files lie in `folder` (mosquitto asks for absolute paths)."""
     here = folder.absolute()
@@ -204,7 +209,7 @@ def check_files(folder: Path) -> None:
     for number, line in enumerate(rules, start=1):
         if not ACCESS_LINE.fullmatch(line):
             raise _unsound(folder / ACCESS_FILE, f"line {number} is no rule")
-    if not any(line.startswith("user ") for line in rules):
+    if not members_in("\n".join(rules)):
         raise _unsound(folder / ACCESS_FILE, "names nobody")
     authority, certificate, revoked, key = (folder / name for name in TLS_FILES)
     try:

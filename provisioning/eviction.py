@@ -37,7 +37,7 @@ from device.system.storage import read, write_durably
 from device.unit.status import REVOKED, UnitStatus, status_payload
 from provisioning import certificates, keys
 from provisioning.boxes import Credentials
-from provisioning.broker import ACCESS_FILE, FILE_BYTES, Member, last_word
+from provisioning.broker import ACCESS_FILE, FILE_BYTES, Member, last_word, members_in
 from provisioning.certificates import CertificateAuthority, Role, now_utc
 
 CERTIFICATE_LIFE: Final = timedelta(minutes=5)
@@ -67,7 +67,7 @@ class Evictor:
         path = self.folder / ACCESS_FILE
         access = read(path, limit=FILE_BYTES)
         for member in members:
-            if f"user {member.name}" in access.decode().splitlines():
+            if member.name in members_in(access.decode()):
                 raise ConfigError(
                     f"{path}: still gives {member.name} its rights.", next_step="Write the broker's files anew first."
                 )

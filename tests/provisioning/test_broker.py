@@ -21,6 +21,7 @@ from provisioning.broker import (
     check_files,
     configuration,
     last_word,
+    members_in,
 )
 from provisioning.certificates import CertificateAuthority, Reads, Role, now_utc, pem
 from tests.fakes.mqtt import matches
@@ -127,6 +128,7 @@ def test_every_topic_has_somebody_who_writes_and_somebody_who_reads_it() -> None
 
 def test_broker_and_strangers_have_no_rights() -> None:
     assert set(rules()) == {"gateway", "b1", "b2", "c1", *CONSUMERS}
+    assert members_in(access_list("r", MEMBERS)) == set(rules())
 
 
 def test_unit_that_is_put_out_has_its_own_status_and_nothing_else() -> None:
