@@ -155,13 +155,20 @@ class TrustStore:
 
         Raises RemoteMessageError when it is not by the room authority (or by one that does not follow ours) or is of an
         older epoch, and ConfigError when this program cannot serve under it (law, sealing suite, time): the roster that
-        stood stands. Raises StorageError when the disk refuses: the next offer tries again, and after a restart the old
-        roster stands or the new one, whole.
+        stood stands. Raises StorageError when the disk refuses: after a restart the old roster stands or the new one,
+        whole. What was refused by a ConfigError or StorageError is judged again when it is offered again.
         """
         name = hashlib.sha256(bundle_raw).digest()
         if name == self._judged:
             return None
         self._judged = name
+        try:
+            return self._take(bundle_raw)
+        except (ConfigError, StorageError):
+            self._judged = b""
+            raise
+
+    def _take(self, bundle_raw: bytes) -> TrustChange | None:
         bundle = decode_bundle(bundle_raw)
         verified = verify_bundle(bundle, self._trusted.authority_key, self._room)
         ours, theirs = self._trusted.roster.epoch, verified.roster.epoch
@@ -175,11 +182,7 @@ class TrustStore:
         if self._clock.time_source() is not TimeSource.UNSET:
             check_in_force(verified.policy, self._clock.wall_ms())
         newer = Trusted(verified.roster, bundle.roster, verified.policy, bundle.policy, verified.authority_key)
-        try:
-            self._keep(newer)
-        except StorageError:
-            self._judged = b""
-            raise
+        self._keep(newer)
         self._trusted = newer
         return TrustChange(ours, newer)
 

@@ -36,6 +36,8 @@ LOOP_S: Final = 1.0
 INFLIGHT_MESSAGES: Final = 20
 UNACKNOWLEDGED_MESSAGES: Final = 200
 PACKET_OVERHEAD_BYTES: Final = 1_024
+#: What a PUBLISH holds beside topic and payload: type, lengths, packet number; and a little to spare.
+PUBLISH_OVERHEAD_BYTES: Final = 16
 EVENTS_KEPT_FREE: Final = 64
 """Places in the event queue that messages may not take, so that news of the connection still find one."""
 
@@ -125,6 +127,7 @@ class MqttLink:
         self._dropped = 0
         self._taken = False
         self._subscribed = False
+        self._largest: int | None = None
         self._stopping = threading.Event()
         self._under_way: paho.MQTTMessageInfo | None = None
         self._floor = floor
@@ -164,10 +167,19 @@ class MqttLink:
             return None
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
-        """Hand one message to the connection. Raises TransportError when it is down or too much is under way."""
+        """Hand one message to the connection.
+
+        Raises TransportError when it is down, too much is under way, or the message is larger than the broker takes.
+        """
         client = self._client
         if client is None or not client.is_connected():
             raise TransportError(f"{topic}: not published, the broker is away.", next_step="It is tried again.")
+        size = len(topic.encode()) + len(payload)
+        if self._largest is not None and size + PUBLISH_OVERHEAD_BYTES > self._largest:
+            # A broker that gets such a packet closes the connection, and would again at the next try.
+            raise TransportError(
+                f"{topic}: {size} bytes; the broker takes {self._largest}.", next_step="Raise its max_packet_size."
+            )
         sent = client.publish(topic, payload, qos=qos, retain=retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             reason = paho.error_string(sent.rc)
@@ -289,6 +301,7 @@ class MqttLink:
         properties: Properties | None,
     ) -> None:
         self._taken = True
+        self._largest = getattr(properties, "MaximumPacketSize", None)
         if reason.is_failure:
             self._tell(Disconnected(f"The broker refused us: {reason}."))
             return

@@ -35,6 +35,8 @@ LOG: Final = logging.getLogger(__name__)
 PUMP_S: Final = 0.05
 #: Without a grant for this many periods the unit ticks by itself.
 OWN_TICK_PERIODS: Final = 1.5
+#: A bundle that disk or policy did not let us take is tried again after so long, in seconds.
+BUNDLE_AGAIN_S: Final = 60.0
 #: At a stop so many periods are left to the gateway to cover the last labels; what it has not covered then is spilled.
 LAST_PERIODS: Final = 2
 
@@ -145,6 +147,9 @@ class UnitService:
         self._gateway_offset_ms: float | None = None
         self._stopping = False
         self._newer: TrustChange | None = None
+        self._postponed = b""
+        self._postponed_until = 0.0
+        self._refused = ""
         self._told = ""
 
     def run(self, stop: threading.Event) -> Ending:
@@ -180,6 +185,8 @@ class UnitService:
         event = self._link.next_event(max(due - now, 0.0))
         if event is not None:
             self._handle(event)
+        if self._postponed and self._clock.monotonic() >= self._postponed_until:
+            self._take_bundle(self._postponed)
         if self._newer is not None:
             return
         now = self._clock.monotonic()
@@ -225,10 +232,15 @@ class UnitService:
                 self._carry_out(self._machine.received(topic, payload, now))
 
     def _take_bundle(self, bundle: bytes) -> None:
+        self._postponed = b""
         try:
             self._newer = self._trust.offer(bundle)
         except (RemoteMessageError, ConfigError, StorageError) as error:
-            LOG.error("A trust bundle was not taken; the roster that stood stands. %s", error)
+            if not isinstance(error, RemoteMessageError):
+                self._postponed, self._postponed_until = bundle, self._clock.monotonic() + BUNDLE_AGAIN_S
+            if error.what != self._refused:
+                LOG.error("A trust bundle was not taken; the roster that stood stands. %s", error)
+            self._refused = error.what
             return
         if self._newer is None:
             return

@@ -24,6 +24,7 @@ from provisioning.certificates import MEMBER_LIFE, CertificateAuthority, Role, n
 from provisioning.mosquitto import free_port
 
 CONNACK = bytes.fromhex("2003000000")
+TAKES_256_BYTES = bytes.fromhex("2008000005 2700000100")
 NOT_AUTHORISED = bytes.fromhex("2003008700")
 SUBSCRIPTION_REFUSED = bytes.fromhex("900400010087")
 GOOD_MESSAGE = bytes.fromhex("3008000161 00") + b"good"
@@ -131,7 +132,7 @@ class NonsenseBroker:
             with contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secured:
                 secured.settimeout(10)
                 secured.recv(4_096)
-                secured.sendall(answer if answer.startswith(CONNACK[:2]) else CONNACK + answer)
+                secured.sendall(answer if answer.startswith(CONNACK[:1]) else CONNACK + answer)
                 self.heard.append(b"")
                 while HANG_UP not in self.heard[-1] and (heard := secured.recv(4_096)):
                     self.heard[-1] += heard
@@ -227,6 +228,18 @@ def test_publishing_into_a_broker_that_acknowledges_nothing_is_refused_in_the_en
             link.publish("a", b"%d" % number, qos=1, retain=False)
         with pytest.raises(TransportError, match=r"a: not published \(.*queue"):
             link.publish("a", b"one too many", qos=1, retain=False)
+
+
+def test_a_message_that_the_broker_would_not_take_costs_no_connection(
+    tmp_path: Path, authority: CertificateAuthority
+) -> None:
+    with events_after([TAKES_256_BYTES], tmp_path, authority) as link:
+        until(link, Connected)
+        with pytest.raises(TransportError, match="a: 257 bytes; the broker takes 256"):
+            link.publish("a", bytes(256), qos=1, retain=True)
+        link.publish("a", bytes(200), qos=1, retain=True)
+        assert link.next_event(0.3) is None
+        assert link.connected
 
 
 def test_what_the_last_connection_left_unacknowledged_is_not_sent_again(

@@ -27,7 +27,7 @@ from device.system.storage import DISK, Disk
 from device.system.systemd import ServiceNotifier
 from device.system.trusted_time import DAY_MS, TIME_FILE, TrustedTime
 from device.trust import TrustChange, Trusted
-from device.unit.service import Ending, Identity, UnitService
+from device.unit.service import BUNDLE_AGAIN_S, Ending, Identity, UnitService
 from device.unit.status import last_will
 from models.labels import AbstainReason, Emotion
 from tests.fakes.clock import FakeClock
@@ -476,6 +476,21 @@ def test_a_bundle_that_is_refused_is_told_and_the_unit_goes_on(
     assert run_until_it_ends(unit) is Ending.STOPPED
     assert len(stored(unit)) > before
     assert refusal.what in caplog.text
+
+
+def test_a_bundle_that_the_disk_did_not_take_is_tried_again_and_told_once(
+    unit: Unit, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit.run(1.0)
+    unit.trust.answers[b"newer"] = StorageError("The disk is full.", next_step="Free space.")
+    unit.room.broker.deliver(TRUST, b"newer")
+    assert run_until_it_ends(unit, 2 * BUNDLE_AGAIN_S + 1) is Ending.STOPPED
+    assert caplog.text.count("The disk is full.") == 1
+    unit.start(session=4)
+    unit.room.broker.deliver(TRUST, b"newer")
+    unit.run(1.0)
+    unit.trust.answers[b"newer"] = change_to(room.roster())
+    assert run_until_it_ends(unit, 2 * BUNDLE_AGAIN_S) is Ending.NEWER_ROSTER
 
 
 # --- the time ---------------------------------------------------------------------------------------------------------
