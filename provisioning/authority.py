@@ -332,10 +332,20 @@ class RoomAuthority:
         """The signed deployment policy, or None. Raises ConfigError when the file is not one of this room."""
         return read_policy_file(self.folder) if (self.folder / POLICY_FILE).exists() else None
 
+    def standing_policy(self) -> DeploymentPolicy | None:
+        """The signed deployment policy; None when there is none, or when it is one that this program does not take."""
+        try:
+            return self.policy()
+        except ConfigError:
+            return None
+
     def set_policy(self, policy: DeploymentPolicy) -> None:
-        """Sign and store the deployment policy unless it stands. Raises ConfigError where the law forbids it."""
+        """Sign and store the deployment policy unless it stands; whatever stood in its place, readable or not, goes.
+
+        Raises ConfigError where the law forbids it.
+        """
         with self._changing():
-            if self.policy() != policy:
+            if self.standing_policy() != policy:
                 self._write_policy(policy)
 
     def publish(self) -> Roster:

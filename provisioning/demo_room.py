@@ -177,7 +177,7 @@ def _policy(authority: RoomAuthority, plan: DemoPlan) -> DeploymentPolicy:
         not_before_ms=int((now - timedelta(days=1)).timestamp() * 1_000),
         not_after_ms=int((now + POLICY_LIFE).timestamp() * 1_000),
     )
-    standing = authority.policy()
+    standing = authority.standing_policy()
     if standing is None:
         return fresh
     renewed = replace(fresh, not_before_ms=standing.not_before_ms, not_after_ms=standing.not_after_ms)

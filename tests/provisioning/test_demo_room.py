@@ -10,13 +10,15 @@ import pytest
 from device.clock import TimeSource
 from device.config import load_gateway, load_unit
 from device.errors import ConfigError
+from device.messages.envelope import ContentType, KeySigner, seal_envelope
 from device.messages.policy import Mode, Purpose, Setting
+from device.messages.schedule import ALWAYS
 from device.messages.sealing import HYBRID, Opener
-from device.system.keys import load_opening_key
+from device.system.keys import load_opening_key, load_signing_key
 from device.system.storage import SESSION_FILE, SessionCounter
 from device.trust import load_signer, load_trusted
 from provisioning import demo_room
-from provisioning.authority import read_policy_file, read_roster_file
+from provisioning.authority import KEY_ID, read_policy_file, read_roster_file
 from provisioning.demo_room import DemoPlan, DemoRoom, build
 from tests.fakes.clock import FakeClock
 
@@ -87,6 +89,27 @@ def test_building_again_keeps_keys_epoch_and_sessions(room: DemoRoom, plan: Demo
     assert secrets(room) == before
     assert read_roster_file(room.authority) == roster
     assert SessionCounter(session).raise_() == 2
+
+
+@pytest.mark.parametrize("standing", ["of an earlier format", "damaged"])
+def test_building_again_signs_a_policy_anew_that_no_longer_reads(room: DemoRoom, plan: DemoPlan, standing: str) -> None:
+    before, roster = secrets(room), read_roster_file(room.authority)
+    policy = room.authority / "policy.cose"
+    signer = KeySigner(KEY_ID, load_signing_key(room.authority / "room-authority.key"))
+    fields: dict[int, object] = {
+        1: "demo", 2: 4, 3: 2, 4: "EU", 5: 2, 6: 2, 7: 1, 8: 2, 9: demo_room.APPROVED_BY, 10: 1_000, 11: 2_000
+    }  # fmt: skip
+    old = seal_envelope(ContentType.POLICY, fields, signer, room="demo")
+    policy.write_bytes(old if standing == "of an earlier format" else policy.read_bytes()[:-1])
+    with pytest.raises(ConfigError):
+        read_policy_file(room.authority)
+    build(room.folder, plan)
+    clock = FakeClock(wall_ms=read_policy_file(room.authority).not_before_ms + 1)
+    for name in room.units:
+        trusted = load_trusted(load_unit(room.unit_config(name)).trust, "demo", clock)
+        assert (trusted.policy.capture, trusted.policy.updates) == (ALWAYS, ALWAYS)
+    assert secrets(room) == before
+    assert read_roster_file(room.authority).lines == roster.lines
 
 
 def test_one_more_desk_raises_the_epoch_and_keeps_the_others(room: DemoRoom, plan: DemoPlan) -> None:
