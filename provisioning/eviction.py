@@ -42,7 +42,8 @@ from provisioning.certificates import CertificateAuthority, Role, now_utc
 
 CERTIFICATE_LIFE: Final = timedelta(minutes=5)
 CONNECT_TIMEOUT_S: Final = 10.0
-#: A retained status comes at once after the subscription; so long it may take on a busy broker.
+POLL_S: Final = 0.01
+#: A retained status comes at once after the subscription's answer; so long it may take on a busy broker.
 RETAINED_S: Final = 0.5
 SESSION_S: Final = 1
 """The evictor's session, and with it what was queued for the member, ends so long after it has left."""
@@ -135,6 +136,9 @@ def _wait_until_taken(link: MqttLink, name: str) -> None:
 
 def _say_revoked(link: MqttLink, topic: str, unit: str, line: str) -> None:
     """Replace the unit's retained status, under the session that it named itself; nothing where it has none."""
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    while not link.subscribed and time.monotonic() < deadline:
+        time.sleep(POLL_S)
     standing = _next_message(link, topic, RETAINED_S)
     if standing is None:
         return
