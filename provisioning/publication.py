@@ -121,7 +121,9 @@ def publish(authority: RoomAuthority, places: Places) -> None:
 
 
 def _write_gateway(folder: Path, authority: RoomAuthority) -> None:
-    """In the order of `device.trust`: what the roster asks for is laid beside first, and counts with the roster."""
+    """In the order of `device.trust`: what the roster asks for is laid beside first, and counts with the roster. The
+    bundle says to the units how the authority's key was succeeded."""
+    _write(folder / TRUST_FILE, authority.trust_bundle())
     beside = (POLICY_FILE, VERIFYING_KEY)
     for name in beside:
         content = _public(authority, name)

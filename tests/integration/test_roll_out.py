@@ -9,17 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.config import load_unit
-from device.gateway.roll_out import BUNDLE_FILE
 from device.messages import topics
 from device.publish.ports import Received
 from device.system.clock import SystemClock
 from device.system.storage import SPILL_FILE
 from device.trust import load_trusted
-from provisioning.authority import VERIFYING_KEY
+from provisioning import boxes
+from provisioning.authority import RoomAuthority
 from provisioning.broker import ACCESS_FILE, Member, access_list
+from provisioning.publication import Places, publish
 from tests.integration.conftest import TAKE
 from tests.integration.room_broker import EVENT_TIMEOUT_S, RoomBroker, require_mosquitto, wait_for, wait_until
 from tests.integration.test_line_faults import Programs, assert_whole, read_json
@@ -33,13 +33,14 @@ class RollOut(Programs):
         super().__init__(broker)
         self.signed: Signed = signed_by(broker.room.authority)
 
-    def publish(self, newer: Signed) -> None:
-        """Put the authority's newest files into the gateway's folder and let the gateway look."""
-        folder = self.broker.room.gateway
-        key = newer.signer.private_key.public_key()
-        (folder / VERIFYING_KEY).write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        (folder / BUNDLE_FILE).write_bytes(newer.bundle)
-        newer.write(folder)
+    def publish_at_the_authority(self, authority: RoomAuthority) -> None:
+        """Publish as the commands of provisioning do, while the gateway looks by itself."""
+        publish(authority, Places(boxes.make_folder(self.broker.room.folder / "registrar"), self.broker.room.gateway))
+        self.signed = signed_by(authority.folder)
+
+    def lay_down(self, newer: Signed) -> None:
+        """Put what the authority signed into the gateway's folder, and let the gateway look at once."""
+        newer.write(self.broker.room.gateway)
         self.signed = newer
         self._processes["gateway"].send_signal(signal.SIGHUP)
 
@@ -96,8 +97,10 @@ def test_a_newer_roster_reaches_units_that_are_there_or_away_and_no_label_is_los
 ) -> None:
     room.start_all()
     room.stop("a3")
-    newer = room.signed.succeeded()
-    room.publish(replace(newer, policy=replace(newer.policy, retention_days=3)))
+    authority = room.broker.authority()
+    authority.set_policy(replace(room.signed.policy, retention_days=3))
+    authority.rotate()
+    room.publish_at_the_authority(authority)
     room.wait_for_epoch(("a1", "a2"))
     assert room.epoch_of("a3") == 1
     room.start("a3")
@@ -119,7 +122,7 @@ def test_a_newer_roster_reaches_units_that_are_there_or_away_and_no_label_is_los
 @pytest.mark.slow
 def test_a_revoked_unit_stops_by_itself_and_a_moved_one_goes_on_where_the_roster_says(room: RollOut) -> None:
     room.start_all()
-    room.publish(room.signed.without("a2"))
+    room.lay_down(room.signed.without("a2"))
     assert room.exit_code("a2") == 2
     assert "a2 is revoked. Wipe this box" in room.log_of("a2")
     reader = room.broker.connected("gateway", subscriptions=[topics.unit_status("demo", "a", "a2")])
@@ -136,7 +139,7 @@ def test_a_revoked_unit_stops_by_itself_and_a_moved_one_goes_on_where_the_roster
     ]
     (room.broker.room.broker / ACCESS_FILE).write_text(access_list("demo", members))
     room.broker.mosquitto.reload()
-    room.publish(room.signed.moved("a3", "b"))
+    room.lay_down(room.signed.moved("a3", "b"))
     room.wait_for_epoch(("a1", "a3"))
     room.stop_all()
     assert room.sequences("a2") == signed_before
