@@ -72,9 +72,8 @@ with Advertisement({room!r}, {digest!r}, {port}, own_addresses()):
 
 
 def find(cable: Cable, room: str | None, digest: bytes | None, timeout_s: float) -> str:
-    program = cable.python(
-        1, f"from provisioning.discovery import find; print(find({room!r}, {digest!r}, {timeout_s}))"
-    )
+    code = f"from provisioning.discovery import find; print(find({room!r}, {digest!r}, {timeout_s}))"
+    program = cable.start(BOX, sys.executable, "-c", code)
     out, _ = program.communicate(timeout=60)
     return out.strip()
 
