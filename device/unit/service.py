@@ -144,6 +144,7 @@ class UnitService:
         self._next_own_tick = now + period_s
         self._status: UnitStatus | None = None
         self._line_state = "away"
+        self._away_because = ""
         self._gateway_offset_ms: float | None = None
         self._stopping = False
         self._newer: TrustChange | None = None
@@ -215,14 +216,14 @@ class UnitService:
         now = self._clock.monotonic()
         match event:
             case Connected():
-                self._line_state = "connected"
+                self._line_state, self._away_because = "connected", ""
                 self._status = None
                 self._say_status()
                 self._carry_out(self._machine.connected(now))
             case Disconnected(reason):
-                if self._line_state != "away":
+                if reason != self._away_because:
                     LOG.warning("The line is away: %s", reason)
-                self._line_state = "away"
+                self._line_state, self._away_because = "away", reason
                 self._carry_out(self._machine.disconnected(now))
             case Refused(what, reason):
                 LOG.error("The broker refused %s: %s. Is this unit on the room's access list?", what, reason)
