@@ -54,12 +54,15 @@ from provisioning.refusals import Refusal, RefusalError
 
 
 class ClaimLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Every bound of the registrar's door. Times in seconds, rates in requests per second, bursts in requests."""
+    """Every bound of the registrar's door. Times in seconds, rates in requests per second, bursts in requests.
 
-    window_s: int = 3_600
+    A clock that is put back by more than `clock_step_s` ends the window and open claims.
+    """
+
     longest_window_s: int = 28_800
     claim_s: int = 900
     remembered_s: int = 86_400
+    clock_step_s: int = 60
     open_claims: int = 64
     open_claims_per_address: int = 8
     seats: int = 400
@@ -301,8 +304,8 @@ class Claims:
     # --- what operators do ---------------------------------------------------------------------------------------
 
     def window_open(self, wall_ms: int) -> bool:
-        """Whether boxes without a seed may come now. A clock that was put back closes the window."""
-        return self.book.window_from_ms <= wall_ms < self.book.window_until_ms
+        """Whether boxes without a seed may come now."""
+        return self._has_begun(self.book.window_from_ms, wall_ms) and wall_ms < self.book.window_until_ms
 
     def open_window(self, seconds: int, *, wall_ms: int) -> None:
         """Let boxes without a seed come for so long, from now on. Raises ConfigError."""
@@ -478,12 +481,18 @@ class Claims:
 
     def _is_open(self, claim: Claim, wall_ms: int) -> bool:
         is_waiting = claim.state in (ClaimState.ANNOUNCED, ClaimState.REVEALED)
-        return is_waiting and claim.opened_ms <= wall_ms < claim.opened_ms + self._limits.claim_s * 1_000
+        ends_ms = claim.opened_ms + self._limits.claim_s * 1_000
+        return is_waiting and self._has_begun(claim.opened_ms, wall_ms) and wall_ms < ends_ms
+
+    def _has_begun(self, begins_ms: int, wall_ms: int) -> bool:
+        return begins_ms - self._limits.clock_step_s * 1_000 <= wall_ms
 
     def _forget(self, wall_ms: int) -> None:
         """Claims that have ended are remembered for a while, so that the box hears why. A seat is never forgotten."""
         since = wall_ms - self._limits.remembered_s * 1_000
-        kept = [claim for claim in self.book.claims if since < claim.opened_ms <= wall_ms]
+        kept = [
+            claim for claim in self.book.claims if since < claim.opened_ms and self._has_begun(claim.opened_ms, wall_ms)
+        ]
         self.book.claims = kept[-self._remembered_claims :]
 
     @property

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from device.config import Broker
 from device.errors import ConfigError
 from device.system.clock import SystemClock
 from provisioning.authority import RoomAuthority
 from provisioning.authority_commands import add_passphrase, open_authority
+from provisioning.broker import Member
 from provisioning.claims import Claims, Seat, SeatState
-from provisioning.registrar import open_office
+from provisioning.eviction import Evictor
+from provisioning.registrar import broker_of, open_office
 from provisioning.registration import RegistrarFolder, admit
 from provisioning.services import STATE_ROOT
 
@@ -166,12 +169,30 @@ def _window(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    folder = RegistrarFolder(options.registrar)
-    open_office(_authority(options), folder)
+    folder, authority = RegistrarFolder(options.registrar), _authority(options)
+    open_office(authority, folder)
     places = folder.places
     told = [str(place) for place in (places.registrar, places.gateway, places.broker) if place is not None]
     print(f"Roster of epoch {folder.trust().roster.epoch} stands in: {', '.join(told)}")
+    for name in put_out(authority, folder):
+        print(f"{name} is put out of the broker.")
     return 0
+
+
+def put_out(authority: RoomAuthority, folder: RegistrarFolder) -> list[str]:
+    """End the open sessions of everybody that is revoked, where the broker can be told; returns their names.
+
+    The room must have been published. Raises as `provisioning.eviction.Evictor.put_out`.
+    """
+    settings, broker = folder.settings, broker_of(folder.settings)
+    revoked = [Member(entry.name, entry.role, entry.line, entry.reads) for entry in authority.members if entry.revoked]
+    if broker is None or settings.broker is None or not revoked:
+        return []
+    address = Broker(
+        host=settings.broker_host or "127.0.0.1", port=settings.broker_port, server_name=settings.broker_name
+    )
+    Evictor(authority.ca, address, settings.broker, broker.reload).put_out(revoked)
+    return [member.name for member in revoked]
 
 
 def _moment(wall_ms: int) -> str:
