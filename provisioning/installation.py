@@ -125,13 +125,15 @@ _DEVICES: Final = Setting(
     f"""
 # The USB microphone's sound card is called "moodline", whatever its make and socket (see /etc/alsa/conf.d).
 SUBSYSTEM=="sound", ACTION=="add", KERNEL=="card*", SUBSYSTEMS=="usb", ATTR{{id}}="moodline"
+# A unit that found no sense at its start has given up: it starts again when a microphone is there.
+SUBSYSTEM=="sound", ACTION=="add", KERNEL=="card*", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="moodline-unit.service"
 # Cameras have stable names already (libcamera's model and identity); their memory must be open to the group video.
 SUBSYSTEM=="dma_heap", GROUP="video", MODE="0660"
 # The box's own light: its group may set it.
 SUBSYSTEM=="leds", ACTION=="add", KERNEL=="ACT", RUN+="/bin/chgrp {UNIT_USER} /sys%p/brightness /sys%p/trigger"
 SUBSYSTEM=="leds", ACTION=="add", KERNEL=="ACT", RUN+="/bin/chmod g+w /sys%p/brightness /sys%p/trigger"
 """,
-    "stable name of the USB microphone, access to camera memory and light",
+    "stable name of the USB microphone, which starts the unit; access to camera memory and light",
 )
 
 _MICROPHONE: Final = Setting(
@@ -208,7 +210,7 @@ GATEWAY_ROLE: Final = Role(
         OpenPort(5_353, "UDP", "the room's network", "mDNS: boxes find the registrar"),
     ),
     settings=(_RETRANSMISSION,),
-    packages=(*_PYTHON, "mosquitto (>= 2.0)", "libsystemd0", *_TO_COMPILE),
+    packages=(*_PYTHON, "mosquitto (>= 2.0)", "procps", "libsystemd0", *_TO_COMPILE),
     recommended=("systemd-timesyncd | time-daemon",),
     locks=("gateway.txt",),
 )

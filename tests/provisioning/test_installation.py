@@ -27,7 +27,7 @@ from provisioning.services import STATE_ROOT
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "installation.md"
 #: One `KEY op "value"` of a udev rule (udev(7)).
-UDEV_TOKEN = re.compile(r'[A-Z]+(\{[A-Za-z]+\})?(==|!=|\+=|=)"[^"]*"')
+UDEV_TOKEN = re.compile(r'[A-Z]+(\{[A-Za-z_]+\})?(==|!=|\+=|=)"[^"]*"')
 
 each_role = pytest.mark.parametrize("role", ROLES.values(), ids=ROLES)
 
@@ -142,7 +142,7 @@ def test_the_folders_name_owner_and_mode() -> None:
 def test_udev_rules_are_well_formed() -> None:
     """`udevadm verify` came after Bookworm's systemd; so the grammar of a rule is held here."""
     rules = [line for line in text_of(UNIT_ROLE, ".rules").splitlines() if line and not line.startswith("#")]
-    assert len(rules) == 4
+    assert len(rules) == 5
     for rule in rules:
         assert all(UDEV_TOKEN.fullmatch(token) for token in rule.split(", ")), rule
 
