@@ -5,13 +5,15 @@ box learns a newer roster from the room's trust bundle (`TrustStore`).
 
 What several files say together changes at one moment: policy and authority key are laid beside the standing ones first
 (`STAGED_SUFFIX`), then the roster is replaced, and with it they count. They take their places afterwards, or at the
-next start if the power went: whoever loads takes a staged file when the roster asks for it, and only then.
+next start if the power went: whoever loads takes a staged file when the roster asks for it, and only then. Another
+program may load in the midst of a change; so a staged file is read before the standing one, whose place it may take.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,8 @@ PROVISION_AGAIN = "Copy the room authority's current file here, or provision thi
 STAGED_SUFFIX: Final = ".next"
 #: Nothing in these files is secret.
 WORLD_READABLE: Final = 0o644
+#: So many times a load begins again because the roster changed meanwhile.
+LOADS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,18 @@ def load_trusted(trust: Trust, room: str, clock: Clock, disk: Disk = DISK) -> Tr
     This box must have the roster's sealing suite. The policy must be the one that the roster names, and in force when
     this box's clock can be believed. What a power cut left of a change is finished.
     """
-    try:
-        roster_raw = read(trust.roster, limit=ROSTER_BYTES)
-        policy_raw = read(trust.policy, limit=POLICY_BYTES)
-    except StorageError as error:
-        raise ConfigError(error.what, next_step=PROVISION_AGAIN) from error
+    roster_raw = _read(trust.roster, ROSTER_BYTES)
+    for _ in range(LOADS):
+        try:
+            return _load_under(roster_raw, trust, room, clock, disk)
+        except ConfigError:
+            before, roster_raw = roster_raw, _read(trust.roster, ROSTER_BYTES)
+            if before == roster_raw:
+                raise
+    return _load_under(roster_raw, trust, room, clock, disk)
+
+
+def _load_under(roster_raw: bytes, trust: Trust, room: str, clock: Clock, disk: Disk) -> Trusted:
     authority, moved_key = _authority_of(trust, roster_raw, room)
     try:
         roster = read_roster(roster_raw, authority_key=authority, room=room)
@@ -70,6 +81,7 @@ def load_trusted(trust: Trust, room: str, clock: Clock, disk: Disk = DISK) -> Tr
         raise ConfigError(f"{trust.roster}: {error.what}", next_step=next_step) from error
     Sealer(roster.gateway.opening_key, roster.suite)
     staged_policy = _staged_content(trust.policy, POLICY_BYTES)
+    policy_raw = _read(trust.policy, POLICY_BYTES)
     moved_policy = hashlib.sha256(policy_raw).digest() != roster.policy == hashlib.sha256(staged_policy).digest()
     if moved_policy:
         policy_raw = staged_policy
@@ -89,16 +101,14 @@ def load_trusted(trust: Trust, room: str, clock: Clock, disk: Disk = DISK) -> Tr
 
 def _authority_of(trust: Trust, roster_raw: bytes, room: str) -> tuple[bytes, bool]:
     """The authority's key, and whether it is the staged one: when the roster is by that and not by the standing one."""
+    following: bytes | None = None
+    if staged(trust.room_authority_key).exists():
+        with suppress(ConfigError):
+            following = load_verifying_key(staged(trust.room_authority_key)).public_bytes_raw()
     standing = load_verifying_key(trust.room_authority_key).public_bytes_raw()
-    staged_path = staged(trust.room_authority_key)
-    if not staged_path.exists():
+    if following is None or _is_by(roster_raw, standing, room) or not _is_by(roster_raw, following, room):
         return standing, False
-    try:
-        following = load_verifying_key(staged_path).public_bytes_raw()
-    except ConfigError:
-        return standing, False
-    is_following = not _is_by(roster_raw, standing, room) and _is_by(roster_raw, following, room)
-    return (following, True) if is_following else (standing, False)
+    return following, True
 
 
 def _is_by(roster_raw: bytes, authority_key: bytes, room: str) -> bool:
@@ -114,6 +124,13 @@ def staged(path: Path) -> Path:
     return path.with_name(path.name + STAGED_SUFFIX)
 
 
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read(path, limit=limit)
+    except StorageError as error:
+        raise ConfigError(error.what, next_step=PROVISION_AGAIN) from error
+
+
 def _staged_content(path: Path, limit: int) -> bytes:
     """Empty when there is none that can be read."""
     try:
@@ -125,7 +142,8 @@ def _staged_content(path: Path, limit: int) -> bytes:
 def _promote(path: Path, disk: Disk) -> None:
     """Give a staged file its place. It counts already, so a disk that refuses is only told."""
     try:
-        disk.rename(staged(path), path)
+        with suppress(FileNotFoundError):  # another program was quicker
+            disk.rename(staged(path), path)
         disk.fsync_folder(path.parent)
     except OSError as error:
         LOG.warning("%s: counts, but cannot take its place (%s). It is tried at the next start.", staged(path), error)

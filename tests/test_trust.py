@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -262,6 +264,33 @@ def test_a_change_that_was_cut_off_is_finished_whatever_happens_at_the_next_star
         finished = load_trusted(trust, "demo", unset_clock())
         assert (finished.policy, finished.authority_key) == (authority.policy, authority.authority_key)
         assert not list(demo.unit("a1").glob("*.next"))
+
+
+def test_whoever_loads_while_rosters_change_meets_a_whole_one(demo: DemoRoom) -> None:
+    store, trust = store_of(demo), trust_of(demo)
+    signed = signed_by(demo.authority)
+    stop, loaded = threading.Event(), set()
+
+    def load() -> None:
+        while not stop.is_set():
+            found = load_trusted(trust, "demo", unset_clock())
+            loaded.add((found.roster.epoch, found.policy.retention_days))
+
+    with ThreadPoolExecutor(2) as readers:
+        reading = [readers.submit(load) for _ in range(2)]
+        try:
+            for days in range(2, 40):
+                policy = dataclasses.replace(signed.policy, retention_days=days)
+                signed = signed.succeeded().next_epoch(policy) if days % 8 == 0 else signed.next_epoch(policy)
+                if days % 8 == 0:
+                    signed = dataclasses.replace(signed, successions=signed.successions[-1:])
+                assert store.offer(signed.bundle)
+        finally:
+            stop.set()
+        for each in reading:
+            each.result()
+    assert len(loaded) > 5
+    assert len({epoch for epoch, _ in loaded}) == len(loaded)
 
 
 def test_a_roll_back_to_an_older_epoch_is_refused_and_told_once(demo: DemoRoom) -> None:
