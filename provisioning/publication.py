@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from device.errors import ConfigError, MoodlineError, TransportError
+from device.errors import ConfigError, MoodlineError, StorageError, TransportError
 from device.messages.trust_bundle import BUNDLE_BYTES
 from device.system.storage import Disk, read, write_durably
 from device.trust import staged
@@ -139,7 +139,10 @@ def _public(authority: RoomAuthority, name: str) -> bytes:
 
 
 def _stands(path: Path, content: bytes) -> bool:
-    return path.exists() and read(path, limit=BUNDLE_BYTES) == content
+    try:
+        return read(path, limit=BUNDLE_BYTES) == content
+    except StorageError:
+        return False
 
 
 def _write(path: Path, content: bytes, *, mode: int = keys.WORLD_READABLE) -> None:

@@ -32,7 +32,7 @@ from device.system.storage import write_durably
 from device.system.systemd import log_handler
 from provisioning import boxes, certificates, keys
 from provisioning.authority import CA_KEY, REGISTRAR_KEY, RoomAuthority
-from provisioning.discovery import Advertisement
+from provisioning.discovery import Advertisement, own_addresses
 from provisioning.enrolment_messages import REGISTRAR_PORT
 from provisioning.office import OpenOffice
 from provisioning.publication import OWNERS_DISK, Broker, BrokerProcess, BrokerService, Places, publish, renew_own
@@ -40,8 +40,10 @@ from provisioning.registrar_app import build_app, guarded
 from provisioning.registration import SETTINGS_FILE, RegistrarFolder, RegistrarSettings, Registration
 
 LOG: Final = logging.getLogger(__name__)
+FINDING: Final = 1
 REFUSED: Final = 2
 UPKEEP_S: Final = 86_400.0
+LOOK_S: Final = 3.0
 CONNECTIONS: Final = 400
 STOP_TIMEOUT_S: Final = 5.0
 ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})
@@ -61,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         folder = RegistrarFolder(options.folder)
+        if options.upkeep:
+            return 0 if upkeep(folder, SystemClock()) else FINDING
         office = _office(options, folder)
         with contextlib.ExitStack() as running:
             registrar = Registrar(folder, host=options.host, port=options.port, office=office)
@@ -69,10 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"The registrar of room {folder.settings.room} is at {registrar.address}", flush=True)
             print(f"Boxes know it by its key digest {folder.digest.hex()}", flush=True)
             print(_office_sentence(options.authority), flush=True)
-            if not options.no_mdns:
-                running.enter_context(_advertised(folder, options.host, registrar.port))
-            while not stop.wait(UPKEEP_S):
-                registrar.upkeep()
+            beacon = Beacon(folder, options.host, registrar.port)
+            running.callback(beacon.stop)
+            _wait(stop, folder, None if options.no_mdns else beacon)
     except MoodlineError as error:
         print(f"moodline-registrar: {error}", file=sys.stderr)
         return REFUSED
@@ -80,11 +83,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _wait(stop: threading.Event, folder: RegistrarFolder, beacon: Beacon | None) -> None:
+    """Until asked to stop: do the daily upkeep, and tell the network when this machine's address changes."""
+    clock = SystemClock()
+    kept_at = clock.monotonic()
+    while True:
+        if beacon is not None:
+            beacon.look()
+        if stop.wait(LOOK_S):
+            return
+        if clock.monotonic() - kept_at >= UPKEEP_S:
+            upkeep(folder, clock)
+            kept_at = clock.monotonic()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="moodline-registrar",
         description="Enrols boxes, renews their certificates and hands out the room's roster, over HTTPS.",
-        epilog="Exit codes: 0 stopped on request, 2 refused to start.",
+        epilog="Exit codes: 0 stopped on request, 1 --upkeep could not do everything, 2 refused to start.",
     )
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/moodline/registrar"), help="default: %(default)s")
     parser.add_argument(
@@ -97,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")
     parser.add_argument("--port", type=int, default=REGISTRAR_PORT, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--no-mdns", action="store_true", help="do not tell the network where the registrar is")
+    parser.add_argument(
+        "--upkeep",
+        action="store_true",
+        help="only renew the certificates of gateway and broker where it is time, and stop; for root, to whom their"
+        " folders are open",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser
 
@@ -186,7 +209,7 @@ def _hand_to_owner(folder: Path, path: Path) -> None:
 
 
 class Registrar:
-    """The program: an HTTPS server on its own thread, and the upkeep of the gateway's and the broker's certificates.
+    """The program's HTTPS server, on its own thread.
 
     Raises ConfigError when a key or file is unusable or the port is taken.
     """
@@ -227,7 +250,7 @@ class Registrar:
 
     def start(self) -> None:
         """Do the upkeep, begin to serve, and return at once."""
-        self.upkeep()
+        upkeep(self._folder, self._clock)
         self._thread.start()
 
     def stop(self) -> None:
@@ -237,27 +260,34 @@ class Registrar:
             self._thread.join(STOP_TIMEOUT_S)
         self._listener.close()
 
-    def upkeep(self) -> None:
-        """Renew the gateway's and the broker's certificates where it is time. What goes wrong is logged."""
-        places, broker = self._folder.places, broker_of(self._folder.settings)
-        now = datetime.fromtimestamp(self._clock.wall_ms() // 1_000, UTC)
-        for folder in (places.gateway, places.broker):
-            if folder is None:
-                continue
-            try:
-                name = renew_own(folder, self._folder.certificate_authority(), now)
-                if name is not None:
-                    print(f"The certificate of {name} was renewed.", flush=True)
-                    if folder == places.broker and broker is not None:
-                        broker.reload()
-            except MoodlineError as error:
-                LOG.error("the certificate in %s was not renewed: %s", folder, error)
-
     def _serve(self) -> None:
         try:
             self._server.run(sockets=[self._listener])
         except SystemExit:
             LOG.error("boxes cannot be served on %s", self.address)
+
+
+def upkeep(folder: RegistrarFolder, clock: Clock) -> bool:
+    """Renew the gateway's and the broker's certificates where it is time; False when that failed, which is logged.
+
+    A folder that is not open to this user is another's to keep: a service does not write into its neighbours'.
+    """
+    places, broker = folder.places, broker_of(folder.settings)
+    now = datetime.fromtimestamp(clock.wall_ms() // 1_000, UTC)
+    done = True
+    for place in (places.gateway, places.broker):
+        if place is None or not os.access(place, os.W_OK | os.X_OK):
+            continue
+        try:
+            name = renew_own(place, folder.certificate_authority(), now)
+            if name is not None:
+                print(f"The certificate of {name} was renewed.", flush=True)
+                if place == places.broker and broker is not None:
+                    broker.reload()
+        except MoodlineError as error:
+            LOG.error("the certificate in %s was not renewed, or the broker not told: %s", place, error)
+            done = False
+    return done
 
 
 def server_context(key: Ed25519PrivateKey, key_file: Path) -> ssl.SSLContext:
@@ -314,18 +344,38 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-@contextlib.contextmanager
-def _advertised(folder: RegistrarFolder, host: str, port: int) -> Iterator[None]:
-    """On the network by mDNS while this lasts; without it boxes still come by the names in their seeds."""
-    advertisement = Advertisement(folder.settings.room, folder.digest, port, () if host in ALL_ADDRESSES else (host,))
-    with contextlib.ExitStack() as running:
+class Beacon:
+    """Says by mDNS where the registrar is, under the addresses that this machine has at the moment."""
+
+    def __init__(self, folder: RegistrarFolder, host: str, port: int) -> None:
+        self._room, self._digest = folder.settings.room, folder.digest
+        self._host = host
+        self._port = port
+        self._told: tuple[str, ...] = ()
+        self._advertisement: Advertisement | None = None
+
+    def look(self) -> None:
+        """Advertise anew when the addresses have changed. What fails is tried again at the next look."""
+        addresses = own_addresses() if self._host in ALL_ADDRESSES else (self._host,)
+        if addresses == self._told:
+            return
+        self.stop()
+        if not addresses:
+            return
+        advertisement = Advertisement(self._room, self._digest, self._port, addresses)
         try:
-            running.enter_context(advertisement)
+            advertisement.__enter__()
         except TransportError as error:
-            print(f"Boxes cannot find the registrar by mDNS: {error}", file=sys.stderr, flush=True)
-        else:
-            print("Boxes find it by mDNS.", flush=True)
-        yield
+            LOG.warning("boxes cannot find the registrar by mDNS: %s", error)
+            return
+        self._advertisement, self._told = advertisement, addresses
+        print(f"Boxes find it by mDNS at {', '.join(addresses)}.", flush=True)
+
+    def stop(self) -> None:
+        """Say no more. May be called twice."""
+        if self._advertisement is not None:
+            self._advertisement.__exit__(None, None, None)
+        self._advertisement, self._told = None, ()
 
 
 if __name__ == "__main__":

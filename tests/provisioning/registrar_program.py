@@ -58,10 +58,16 @@ def policy() -> DeploymentPolicy:
     )
 
 
+def found_authority(folder: Path, passphrase: bytes | None = None) -> RoomAuthority:
+    """An authority with a policy."""
+    authority = RoomAuthority.found(folder, ROOM, passphrase)
+    authority.set_policy(policy())
+    return authority
+
+
 def found_room(folder: Path) -> RoomAuthority:
     """An authority with a policy and a gateway, published."""
-    authority = RoomAuthority.found(folder, ROOM)
-    authority.set_policy(policy())
+    authority = found_authority(folder)
     opening = X25519PrivateKey.generate().public_key().public_bytes_raw()
     authority.admit("gateway", Role.GATEWAY, Ed25519PrivateKey.generate().public_key(), opening_key=opening)
     authority.publish()
