@@ -44,6 +44,7 @@ from provisioning.enrolling import (
 )
 from provisioning.enrolment_messages import ANSWER_BYTES, ClaimOpened, Commitment, EnrolmentAnswer
 from provisioning.pinned import PinnedClient
+from provisioning.publication import OWNERS_DISK
 from provisioning.refusals import Refusal, RefusalError
 from provisioning.seed_file import SEED_FILE, Seed, read_seed, spend_seed, write_seed
 from provisioning.upkeep import Search, Upkeep
@@ -120,11 +121,10 @@ class Box:
         first. With `until` in the past everything is tried once. Raises RefusalError for a revoked box, ConfigError,
         StorageError.
         """
+        if self._folder.next_key_is_rostered():
+            self._folder.take_next_key()
         self._key = self._folder.signer()
-        record = self._folder.record()
-        if record is not None and record.revoked:
-            self._say(BoxState.REVOKED, Sign.REFUSED, refusal=_told(RefusalError(Refusal.REVOKED)))
-            raise RefusalError(Refusal.REVOKED)
+        record = self._not_revoked()
         config = self._folder.enrolled() if self._key is not None else None
         if config is not None:
             self._leave_seed(config, record)
@@ -226,6 +226,30 @@ class Box:
 
     # --- life after enrolment ------------------------------------------------------------------------------------
 
+    def renew(self, *, until: float | None, at_once: bool = False, new_key: bool = False) -> bool:
+        """Bring a box that was enrolled up to date; one that has lost a part of its files gets them again.
+
+        Raises as `enrol`, and ConfigError for a box that was never enrolled.
+        """
+        config = self._folder.enrolled()
+        if config is None:
+            if not self._folder.config_file.exists():
+                raise ConfigError(f"{self._folder.root}: this box is not enrolled.", next_step="moodline-box enrol")
+            return self.enrol(until=until)
+        self._not_revoked()
+        done = self.keep_well(config, until=until, at_once=at_once)
+        if done and (new_key or self._folder.next_key(make=False) is not None):
+            return self.rotate(self._folder.enrolled() or config, until=until)
+        return done
+
+    def _not_revoked(self) -> Record | None:
+        record = self._folder.record()
+        if record is not None and record.revoked:
+            error = RefusalError(Refusal.REVOKED)
+            self._say(BoxState.REVOKED, Sign.REFUSED, room=record.room, unit=record.unit, refusal=_told(error))
+            raise error
+        return record
+
     def keep_well(self, config: UnitConfig, *, until: float | None, at_once: bool = False) -> bool:
         """Renew and find what must be, trying again until `until`; False when the registrar was needed and away.
 
@@ -255,6 +279,24 @@ class Box:
                 return False
             failures += 1
             self._sleep(min(LONGEST_RETRY_S, RENEW_PAUSE_S * failures) * (1 + self._jitter()) / 2)
+
+    def rotate(self, config: UnitConfig, *, until: float | None) -> bool:
+        """Change the box's key, or go on with a change that was cut off. Raises as `keep_well`."""
+        key, new_key = self._folder.signer(), self._folder.next_key(make=True)
+        assert key is not None, "an enrolled box has a key"
+        assert new_key is not None
+        self._key = key
+        try:
+            Upkeep(self._folder, key, self._folder.record(), self._clock, self._search).rotate(config, new_key)
+        except RefusalError as error:
+            self._refused(error, config)
+            raise
+        except TransportError as error:
+            LOG.warning("%s", error)
+            return False
+        self._folder.take_next_key()
+        LOG.info("The key of %s was changed.", config.unit)
+        return self.enrol(until=until)
 
     def _refused(self, error: RefusalError, config: UnitConfig) -> None:
         record = self._folder.record()
@@ -328,7 +370,7 @@ class Box:
         self._status = said
         for line in describe(said):
             LOG.log(logging.ERROR if refusal is not None else logging.INFO, "%s", line)
-        write_record(self._folder.root / STATUS_FILE, said)
+        write_record(self._folder.root / STATUS_FILE, said, disk=OWNERS_DISK)
 
 
 def _told(error: RefusalError) -> Told:
@@ -399,6 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     renew = _add(commands, "renew", _renew, "renew the certificate when it is time, and find a gateway that moved")
+    renew.add_argument("--new-key", action="store_true", help="change the box's key, too; the authority must be open")
     renew.add_argument("--now", action="store_true", help="renew in any case")
     renew.add_argument(
         "--wait-s", type=float, default=RENEW_WAIT_S, metavar="N", help="try for N seconds (default %(default)g)"
@@ -436,7 +479,7 @@ def _box(options: argparse.Namespace, folder: BoxFolder, settings: BoxSettings, 
 
 
 def _enrol(options: argparse.Namespace) -> int:
-    folder = BoxFolder(options.root)
+    folder = BoxFolder(options.root, disk=OWNERS_DISK)
     with folder.alone():
         settings = folder.settings()
         if options.capture_replay is not None:
@@ -449,14 +492,11 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _renew(options: argparse.Namespace) -> int:
-    folder = BoxFolder(options.root)
+    folder = BoxFolder(options.root, disk=OWNERS_DISK)
     with folder.alone():
-        config = folder.enrolled()
-        if config is None:
-            raise ConfigError(f"{folder.root}: this box is not enrolled.", next_step="Run: moodline-box enrol")
+        box = _box(options, folder, folder.settings(), LIGHT)
         until = time.monotonic() + options.wait_s
-        done = _box(options, folder, BoxSettings(), LIGHT).keep_well(config, until=until, at_once=options.now)
-        return EXIT_OK if done else EXIT_NOT_YET
+        return EXIT_OK if box.renew(until=until, at_once=options.now, new_key=options.new_key) else EXIT_NOT_YET
 
 
 def _status(options: argparse.Namespace) -> int:

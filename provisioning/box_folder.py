@@ -6,6 +6,8 @@ Orders that a power cut may interrupt at any place:
   again: a session number must not be used twice with one key.
 - What the registrar gave is checked whole, then written; `device.toml` is written last and is the commit point. Without
   a whole `device.toml` the box is not enrolled, and all but key, record, counter and last known time is removed.
+- A new key waits beside the old one until the room authority has taken it. Then it takes its place, and the box asks
+  for certificate and roster as one that has lost them.
 - A wipe begins with the key, so that what is left of a wiped box cannot enrol itself again.
 """
 
@@ -117,6 +119,10 @@ class BoxFolder:
         return self.root / boxes.KEY_FILE
 
     @property
+    def _next_key_file(self) -> Path:
+        return self.root / (boxes.KEY_FILE + STAGED_SUFFIX)
+
+    @property
     def _state(self) -> Path:
         return self.root / boxes.STATE_FOLDER
 
@@ -162,6 +168,40 @@ class BoxFolder:
         key = Ed25519PrivateKey.generate()
         write_durably(self._key_file, signing_pem(key), disk=self._disk)
         return KeySigner(KEY_ID, key)
+
+    def next_key(self, *, make: bool) -> KeySigner | None:
+        """The key that shall follow this one, made first when there is none and `make` says so."""
+        path = self._next_key_file
+        if path.exists():
+            return KeySigner(KEY_ID, load_signing_key(path))
+        if not make:
+            return None
+        key = Ed25519PrivateKey.generate()
+        write_durably(path, signing_pem(key), disk=self._disk)
+        return KeySigner(KEY_ID, key)
+
+    def take_next_key(self) -> None:
+        """The key that waited is the box's key from now on."""
+        try:
+            self._disk.rename(self._next_key_file, self._key_file)
+            self._disk.fsync_folder(self.root)
+        except OSError as error:
+            raise StorageError(
+                f"{self._key_file}: cannot be replaced ({error.strerror}).",
+                next_step="Check the storage: full, read-only or worn out?",
+            ) from error
+
+    def next_key_is_rostered(self) -> bool:
+        """Whether the roster on this disk lists this unit with the key that waits: it came over MQTT meanwhile."""
+        try:
+            waiting = self.next_key(make=False)
+            if waiting is None:
+                return False
+            config = load_unit(self.config_file)
+            roster = load_trusted(config.trust, config.room, _Timeless(), self._disk).roster
+        except MoodlineError:
+            return False
+        return line_in(roster, config.unit, waiting.public_key) is not None
 
     def record(self) -> Record | None:
         """What the box remembers of its enrolment. A damaged record is as good as none."""

@@ -36,11 +36,11 @@ from provisioning.enrolment_messages import (
     Renewed,
     sign_request,
 )
-from provisioning.pinned import PinnedClient
+from provisioning.pinned import CONNECT_S, PinnedClient
 
 LOG: Final = logging.getLogger(__name__)
 
-CONNECT_S: Final = 5.0
+HANDSHAKE_S: Final = 5.0
 #: A broker that does not take our certificate says so at once; one that does waits for us to speak.
 OBJECTION_S: Final = 1.0
 HOSTS: Final = 8
@@ -70,6 +70,7 @@ def reach_broker(config: UnitConfig, floor_ms: int | None) -> Reach:
     except OSError:
         return Reach.UNREACHABLE
     with plain:
+        plain.settimeout(HANDSHAKE_S)
         try:
             secure = context.wrap_socket(plain, server_hostname=config.broker.host)
         except ssl.SSLError as error:
@@ -142,6 +143,18 @@ class Upkeep:
             self._renew(client, challenge, config)
         return Done(renewed, moved_to)
 
+    def rotate(self, config: UnitConfig, new_key: KeySigner) -> None:
+        """Have the room authority give this unit another key. The same key again changes nothing.
+
+        Raises RefusalError, AUTHORITY_CLOSED among them, and TransportError.
+        """
+        client, challenge = self._find_registrar(config)
+        request = msgspec.structs.replace(self._request(challenge, config), new_key=new_key.public_key)
+        possession = sign_request(request, new_key).signature
+        client.post(
+            RENEW_PATH, msgspec.structs.replace(sign_request(request, self._key), possession=possession), Renewed
+        )
+
     def _find_registrar(self, config: UnitConfig) -> tuple[PinnedClient, Challenge]:
         record = self._record
         known = Place(tuple(dict.fromkeys((*record.place.hosts, config.broker.host))), record.place.port)
@@ -164,10 +177,13 @@ class Upkeep:
         return client, client.post(CHALLENGE_PATH, None, Challenge)
 
     def _renew(self, client: PinnedClient, challenge: Challenge, config: UnitConfig) -> None:
-        request = RenewalRequest(
+        request = sign_request(self._request(challenge, config), self._key)
+        self._folder.renew(client.post(RENEW_PATH, request, Renewed), config)
+
+    def _request(self, challenge: Challenge, config: UnitConfig) -> RenewalRequest:
+        return RenewalRequest(
             unit=config.unit,
             key=self._key.public_key,
             challenge=challenge.challenge,
             registrar=self._record.registrar,
         )
-        self._folder.renew(client.post(RENEW_PATH, sign_request(request, self._key), Renewed), config)

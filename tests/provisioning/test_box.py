@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -412,8 +413,9 @@ def test_gateway_that_moved_is_found_by_its_key_and_remembered(bench: Bench) -> 
         bench.folder().remember(msgspec.structs.replace(record, place=gone))
         away = msgspec.structs.replace(config.broker, host="127.0.0.9")
         bench.folder().write_config(msgspec.structs.replace(config, broker=away))
-        bench.on_network = [FoundRegistrar(ROOM, bytes(32), peer.port, ("127.0.0.3",))] + [
-            FoundRegistrar(ROOM, bench.room.registrar.digest, peer.port, ("127.0.0.2",))
+        bench.on_network = [
+            FoundRegistrar(ROOM, bytes(32), peer.port, ("127.0.0.3",)),
+            FoundRegistrar(ROOM, bench.room.registrar.digest, peer.port, ("127.0.0.2",)),
         ]
         assert keep_well(bench)
     record = bench.folder().record()
@@ -431,7 +433,16 @@ def test_revoked_box_is_told_once_and_asks_no_more(bench: Bench) -> None:
     bench.room.requests.clear()
     with pytest.raises(RefusalError, match="revoked"):
         bench.enrol()
+    with pytest.raises(RefusalError, match="revoked"):
+        bench.box().renew(until=None)
     assert bench.room.requests == []
+
+
+def test_renewal_brings_a_box_back_that_lost_a_file(bench: Bench) -> None:
+    before = enrolled(bench)
+    (bench.root / "roster.cose").unlink()
+    assert bench.box().renew(until=bench.clock.monotonic())
+    assert bench.contents()["roster.cose"] == before["roster.cose"]
 
 
 def test_registrar_with_another_key_renews_nothing(bench: Bench) -> None:
@@ -460,6 +471,75 @@ def test_power_cut_at_every_durable_write_of_a_renewal_leaves_an_enrolled_box(be
         cuts += 1
         assert bench.folder().enrolled() is not None
     assert cuts >= 8
+
+
+def rotate(bench: Bench, disk: Disk = DISK) -> bool:
+    config = bench.folder(disk).enrolled()
+    assert config is not None
+    return bench.box(disk).rotate(config, until=bench.clock.monotonic())
+
+
+def test_key_is_changed_with_the_authority_open_and_sessions_go_on(bench: Bench) -> None:
+    before = enrolled(bench)
+    assert SessionCounter(bench.root / "state" / SESSION_FILE).raise_() == 1
+    assert rotate(bench)
+    after = bench.contents()
+    assert after["key.pem"] != before["key.pem"]
+    assert "key.pem.next" not in after
+    config = bench.folder().enrolled()
+    assert config is not None
+    assert config.unit == "b14"
+    assert SessionCounter(bench.root / "state" / SESSION_FILE).raise_() == 2
+
+
+def test_key_is_not_changed_while_the_authority_is_closed_and_the_new_one_waits(bench: Bench) -> None:
+    before = enrolled(bench)
+    bench.room.close_office()
+    with pytest.raises(RefusalError) as caught:
+        rotate(bench)
+    assert caught.value.refusal is Refusal.AUTHORITY_CLOSED
+    waiting = bench.contents()["key.pem.next"]
+    assert bench.contents()["key.pem"] == before["key.pem"]
+    assert bench.folder().enrolled() is not None
+    bench.room.open_office()
+    assert rotate(bench)
+    assert bench.contents()["key.pem"] == waiting
+
+
+def test_power_cut_at_every_durable_write_of_a_change_of_key_is_completed(bench: Bench) -> None:
+    enrolled(bench)
+    cuts = 0
+
+    def change(disk: Disk) -> None:
+        if bench.folder(disk).enrolled() is None:
+            bench.enrol(disk=disk)
+        assert rotate(bench, disk)
+
+    # The later steps are those of a box that lost its files, which has its own test.
+    for _ in itertools.islice(power_cuts(change), 14):
+        cuts += 1
+        assert bench.enrol()
+        if (bench.root / "key.pem.next").exists():
+            assert rotate(bench)
+        assert bench.folder().enrolled() is not None
+    assert cuts == 14
+
+
+def test_roster_that_came_first_brings_the_new_key_into_force(bench: Bench) -> None:
+    enrolled(bench)
+    bench.folder().next_key(make=True)
+    waiting = bench.folder().next_key(make=False)
+    assert waiting is not None
+    bench.room.office.rekey("b14", waiting.public_key)
+    bench.room.publish()
+    (bench.root / "roster.cose").write_bytes((bench.room.authority.folder / "roster.cose").read_bytes())
+    assert bench.folder().enrolled() is None
+    with bench.room.registrar.claims() as claims:
+        claims.rekeyed("b14", waiting.public_key, bench.room.authority.certificate_path("b14").read_text())
+    assert bench.enrol()
+    key = bench.folder().signer()
+    assert key is not None
+    assert key.public_key == waiting.public_key
 
 
 def test_time_that_has_come_is_kept_and_never_falls(bench: Bench) -> None:
