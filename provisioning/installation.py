@@ -197,7 +197,13 @@ GATEWAY_ROLE: Final = Role(
         Folder(f"{STATE_ROOT}/broker", BROKER_USER, 0o700, "the broker's key, access list and sessions", state=True),
         Folder(f"{STATE_ROOT}/registrar", REGISTRAR_USER, 0o700, "the registrar's keys and book of claims", state=True),
     ),
-    services=(services.BROKER, services.GATEWAY, services.REGISTRAR),
+    services=(
+        services.BROKER,
+        services.GATEWAY,
+        services.REGISTRAR,
+        services.UPKEEP,
+        services.UPKEEP_TIMER,
+    ),
     programs=(
         Program("moodline-gateway", "device.gateway.__main__", "verifies, opens and stores labels; serves the page"),
         Program("moodline-provision", "provisioning.__main__", "the operator's commands"),

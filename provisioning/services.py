@@ -354,3 +354,37 @@ REGISTRAR: Final = Service(
     },
     _AT_BOOT,
 )
+
+#: The certificates of gateway and broker lie in their own folders, which are closed to the registrar: it alone speaks
+#: to strangers. So root renews them, off the network.
+UPKEEP: Final = Service(
+    "moodline-registrar-upkeep.service",
+    "Moodline: renew the certificates of gateway and broker when it is time",
+    {
+        "Documentation": "file:///usr/share/doc/moodline-gateway/installation.md",
+        "ConditionDirectoryNotEmpty": f"{STATE_ROOT}/registrar",
+    },
+    {
+        "Type": "oneshot",
+        "TimeoutStartSec": "120",
+        "ExecStart": f"/usr/bin/moodline-registrar --upkeep --folder {STATE_ROOT}/registrar",
+        **HARDENING,
+        # What it writes it hands to the folder's owner; and it asks systemd to reload the broker.
+        "ReadWritePaths": STATE_ROOT,
+        "CapabilityBoundingSet": "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
+        "SystemCallFilter": ("@system-service", "~@resources"),
+        "PrivateUsers": "no",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "PrivateNetwork": "yes",
+        "MemoryMax": "256M",
+    },
+)
+
+UPKEEP_TIMER: Final = Service(
+    "moodline-registrar-upkeep.timer",
+    "Moodline: look daily whether gateway and broker need new certificates",
+    {},
+    {"OnBootSec": "30", "OnUnitActiveSec": "1d", "AccuracySec": "1min"},
+    {"WantedBy": "timers.target"},
+    kind="Timer",
+)

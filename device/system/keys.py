@@ -31,7 +31,8 @@ PROVISION_AGAIN: Final = "Provision this box again (moodline-provision)."
 def check_owner_only(path: Path) -> None:
     """Raise ConfigError unless the file is a regular one that nobody but its owner may read or write.
 
-    The owner must be the user who runs the program, or root.
+    The owner must be the user who runs the program, or root. An operator's command that runs as root also takes the key
+    of a service in that service's own folder.
     """
     try:
         found = path.stat()
@@ -44,7 +45,8 @@ def check_owner_only(path: Path) -> None:
             f"{path}: others may use this private key (mode {stat.S_IMODE(found.st_mode):04o}).",
             next_step=f"Run: chmod 600 {path} (and replace the key if others use this machine).",
         )
-    if found.st_uid not in (0, os.geteuid()):
+    of_service = os.geteuid() == 0 and found.st_uid == path.parent.stat().st_uid
+    if found.st_uid not in (0, os.geteuid()) and not of_service:
         raise ConfigError(
             f"{path}: this private key belongs to another user (uid {found.st_uid}).",
             next_step=f"Run: chown {os.geteuid()} {path}",

@@ -59,7 +59,7 @@ def test_every_service_runs_as_a_user_of_the_role_in_a_folder_of_that_user(role:
     accounts = {account.name for account in role.accounts}
     owners = {folder.path: folder.owner for folder in role.folders}
     for service in role.services:
-        if service.kind == "Service" and service != services.AGAIN:
+        if service.kind == "Service" and service not in (services.AGAIN, services.UPKEEP):
             user = str(service.body["User"])
             assert user in accounts
             assert owners["/var/lib/" + str(service.body["StateDirectory"])] == user
@@ -75,9 +75,11 @@ def test_state_is_closed_to_everybody_but_its_owner(role: Role) -> None:
 
 
 @each_role
-def test_only_what_asks_systemd_runs_as_root(role: Role) -> None:
-    as_root = [each.name for each in role.services if each.kind == "Service" and "User" not in each.body]
-    assert as_root == [services.AGAIN.name] * (role is UNIT_ROLE)
+def test_one_service_runs_as_root_and_that_off_the_network(role: Role) -> None:
+    [as_root] = [each for each in role.services if each.kind == "Service" and "User" not in each.body]
+    assert as_root == (services.AGAIN if role is UNIT_ROLE else services.UPKEEP)
+    assert as_root.body["PrivateNetwork"] == "yes"
+    assert as_root.body["RestrictAddressFamilies"] == "AF_UNIX"
 
 
 @each_role

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_key_that_others_may_use_is_refused_with_the_command(tmp_path: Path, mod
     path = key_file(tmp_path, private(Ed25519PrivateKey.generate()), mode)
     with pytest.raises(ConfigError, match=rf"key.pem: others may use.*mode {mode:04o}.*chmod 600 .*key.pem"):
         load_signing_key(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_root_takes_a_services_key_in_that_services_folder_and_no_other_users(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
+    path.chmod(0o600)
+    os.chown(path, 12_345, 12_345)
+    with pytest.raises(ConfigError, match=r"belongs to another user \(uid 12345\)"):
+        load_signing_key(path)
+    os.chown(tmp_path, 12_345, 12_345)
+    load_signing_key(path)
 
 
 def test_missing_key_and_folder_in_its_place_are_refused(tmp_path: Path) -> None:
