@@ -62,10 +62,7 @@ def test_key_that_others_may_use_is_refused_with_the_command(tmp_path: Path, mod
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_root_takes_a_services_key_in_that_services_folder_and_no_other_users(tmp_path: Path) -> None:
-    path = tmp_path / "key.pem"
-    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
-    path.chmod(0o600)
+    path = key_file(tmp_path, private(Ed25519PrivateKey.generate()))
     os.chown(path, 12_345, 12_345)
     with pytest.raises(ConfigError, match=r"belongs to another user \(uid 12345\)"):
         load_signing_key(path)
