@@ -27,6 +27,7 @@ from provisioning.book import Book, Entry, read_book
 from provisioning.certificates import Role, load_certificate
 from provisioning.keys import check_passphrase, is_encrypted, key_digest, read_passphrase
 from provisioning.policy_form import FIELDS, add_flags, fill_in, show_day
+from provisioning.schedule_form import show_schedule
 
 SUITE_NAMES: Final = {"x25519": X25519, "hybrid": HYBRID}
 EXITS: Final = "Exit codes: 0 done; 2 it cannot be done."
@@ -219,6 +220,8 @@ def _show_policy(policy: DeploymentPolicy) -> None:
         f"policy   {policy.mode.value} for {policy.purpose.value} in {policy.setting.value} ({policy.jurisdiction}),"
         f" groups from {policy.min_group}, retention {policy.retention_days} d, until {show_day(policy.not_after_ms)}"
     )
+    print(f"capture  {show_schedule(policy.capture)}")
+    print(f"updates  {show_schedule(policy.updates)}")
     print(f"approved by: {policy.approved_by}")
 
 

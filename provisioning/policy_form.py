@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from device.errors import ConfigError
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting, check_policy
+from device.messages.schedule import Schedule
+from provisioning.schedule_form import FORM, read_schedule, show_schedule
 
 ATTEMPTS: Final = 5
 Ask = Callable[[str], str]
@@ -59,6 +61,12 @@ def _day(text: str) -> int:
         raise ValueError("a day in the form 2027-07-31") from error
 
 
+def _schedule(text: str) -> str:
+    """The text itself, when it is a schedule's; its zone's clock changes are found when the policy's life is known."""
+    read_schedule(text, 0, 1)
+    return text
+
+
 def show_day(wall_ms: int) -> str:
     """The day (UTC) of a time in milliseconds since 1970."""
     return f"{datetime.fromtimestamp(wall_ms / 1_000, UTC):%Y-%m-%d}"
@@ -80,6 +88,8 @@ FIELDS: Final = (
     Field("approved_by", "--approved-by", "who approved this policy (name and office)", str),
     Field("not_before_ms", "--from", "first day on which it holds (UTC)", _day, show_day, default=_today),
     Field("not_after_ms", "--until", "first day on which it no longer holds (UTC)", _day, show_day),
+    Field("capture", "--capture", f"when the boxes hear and see: {FORM}", _schedule, default=lambda: "always"),
+    Field("updates", "--updates", f"when updates may be installed: {FORM}", _schedule, default=lambda: "always"),
 )
 
 
@@ -104,6 +114,8 @@ def fill_in(
     missing: list[str] = []
     for field in FIELDS:
         offered = getattr(standing, field.name) if standing is not None else None
+        if isinstance(offered, Schedule):
+            offered = show_schedule(offered)
         if offered is None and field.default is not None:
             offered = field.default()
         text = given.get(field.name)
@@ -118,7 +130,9 @@ def fill_in(
     if missing:
         raise ConfigError(f"The policy lacks {', '.join(missing)}.", next_step="Give these flags, or use a terminal.")
     try:
-        policy = DeploymentPolicy(room=room, **values) if standing is None else replace(standing, **values)
+        for name in ("capture", "updates"):
+            values[name] = read_schedule(values[name], values["not_before_ms"], values["not_after_ms"])
+        policy = DeploymentPolicy(room=room, **values)
     except ValueError as error:
         raise ConfigError(f"The policy cannot be: {error}.", next_step="Correct that field.") from error
     check_policy(policy)

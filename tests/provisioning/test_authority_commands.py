@@ -6,9 +6,9 @@ import argparse
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from device.errors import MoodlineError
 from device.messages.policy import Mode, Purpose, Setting
+from device.messages.schedule import ScheduleKind
 from provisioning import authority_commands, certificates
 from provisioning.authority import RoomAuthority
 from provisioning.authority_files import read_policy_file, read_roster_file
 from provisioning.certificates import Reads, Role
 from provisioning.keys import write_verifying_key
+from provisioning.schedule_form import show_schedule
 from tests.provisioning.test_authority import PASSPHRASE, POLICY, files, new_key, revoked_serials, serial_of
 
 DRIVER = """
@@ -206,6 +208,21 @@ def test_policy_is_signed_from_flags_and_changed_by_one(tmp_path: Path, capsys: 
     assert (second.mode, second.min_group, second.not_before_ms) == (Mode.OFF, 5, first.not_before_ms)
 
 
+def test_a_policys_hours_follow_its_zone_for_as_long_as_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, hours = tmp_path / "authority", "Europe/Berlin Mon-Fri 08:00-13:00, Tue+Thu 14:00-15:30"
+    assert run("init", folder, "--room", "r2") == 0
+    life = ["--from", "2026-09-01", "--until", "2026-12-01"]
+    assert run("policy", folder, *NEEDED, *life, "--capture", hours) == 0
+    assert f"capture  {hours}" in capsys.readouterr().out
+    assert [offset.minutes for offset in read_policy_file(folder).capture.offsets] == [120, 60]
+    assert run("policy", folder, "--until", "2027-07-31") == 0
+    policy = read_policy_file(folder)
+    assert [offset.minutes for offset in policy.capture.offsets] == [120, 60, 120]
+    assert show_schedule(policy.capture) == hours
+
+
 def test_policy_that_changes_gives_the_room_a_new_roster(
     locked: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,6 +258,8 @@ def test_emotion_inference_in_eu_education_is_refused_with_the_article(
         ([*NEEDED, "--until", "2001-01-01"], "the policy ends before it begins"),
         ([*NEEDED, "--min-group", "few"], "--min-group 'few': is not a whole number"),
         ([*NEEDED, "--jurisdiction", "Germany"], "is no country code"),
+        ([*NEEDED, "--capture", "mornings"], "--capture 'mornings': is not 'always', or like 'Europe/Berlin"),
+        ([*NEEDED, "--updates", "UTC Mon 00:00-05:00; 2 sessions a day"], "sessions are sampled for capture alone"),
     ],
 )
 def test_policy_that_is_not_complete_or_not_sound_is_refused_by_its_flag(
@@ -287,14 +306,16 @@ def typed(arguments: list[object], answers: list[tuple[str, str]]) -> tuple[int,
     command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
     with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, start_new_session=True) as process:
         os.close(inside)
-        shown, until = "", time.monotonic() + 60
-        while time.monotonic() < until:
+        shown = ""
+        while select.select([terminal], [], [], 20)[0]:
             try:
                 shown += os.read(terminal, 4_096).decode()
             except OSError:  # Linux says EIO when the program has closed its end
                 break
             if answers and answers[0][0] in shown.rpartition("\n")[2]:
                 os.write(terminal, answers.pop(0)[1].encode() + b"\n")
+        else:
+            process.kill()
         code = process.wait(10)
     os.close(terminal)
     return code, shown
@@ -339,6 +360,9 @@ def test_a_policy_is_asked_for_field_by_field(tmp_path: Path) -> None:
         ("who approved", "Dr. Example, school physician"),
         ("first day on which it holds", ""),
         ("no longer holds", "2030-07-31"),
+        ("when the boxes hear and see", "in the mornings"),
+        ("when the boxes hear and see", "Europe/Berlin Mon-Fri 08:00-13:00; 4 sessions a day"),
+        ("when updates may be installed", ""),
     ]
     code, shown = typed(["policy", folder], answers)
     assert code == 0, shown
@@ -346,4 +370,5 @@ def test_a_policy_is_asked_for_field_by_field(tmp_path: Path) -> None:
     policy = read_policy_file(folder)
     assert (policy.purpose, policy.setting, policy.mode) == (Purpose.MEDICAL, Setting.EDUCATION, Mode.CLASS_AGGREGATE)
     assert (policy.min_group, policy.retention_days) == (11, 7)
+    assert (policy.capture.kind, policy.updates.kind) == (ScheduleKind.SAMPLED, ScheduleKind.ALWAYS)
     assert policy.approved_by == "Dr. Example, school physician"
