@@ -125,7 +125,7 @@ def test_a_revoked_unit_stops_by_itself_and_a_moved_one_goes_on_where_the_roster
     room.lay_down(room.signed.without("a2"))
     assert room.exit_code("a2") == 2
     assert "a2 is revoked. Wipe this box" in room.log_of("a2")
-    reader = room.broker.connected("gateway", subscriptions=[topics.unit_status("demo", "a", "a2")])
+    reader = room.broker.connected("reader", subscriptions=[topics.unit_status("demo", "a", "a2")])
     assert read_json(wait_for(reader, Received))["process"] == "revoked"
     reader.stop()
     signed_before = room.sequences("a2")
