@@ -71,6 +71,9 @@ class ClaimLimits(msgspec.Struct, frozen=True, kw_only=True):
     total_rate: float = 20.0
     total_burst: int = 400
     addresses: int = 1_024
+    connections: int = 400
+    connections_per_address: int = 64
+    connection_s: float = 30.0
     challenge_s: float = 60.0
     challenges: int = 2_048
 
@@ -143,7 +146,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Seat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One place. `token_sha256` is None for a place that a claim made; `replaces` is the unit that leaves it.
 
-    `key` is set with BOUND, `certificate` (PEM) with ADMITTED.
+    `key` is set with BOUND, `certificate` (PEM) with ADMITTED. A box whose key the roster knows and the book does not
+    is answered with a seat that has no certificate yet.
     """
 
     unit: str
@@ -259,7 +263,7 @@ class Claims:
         return Wait(code)
 
     def enrol(self, request: EnrolmentRequest, *, wall_ms: int) -> Step:
-        """A box shows its token, or asks anew by its key alone.
+        """A box shows its token, or asks anew by its key alone, which the roster may know when the book was lost.
 
         Raises RefusalError: BAD_SIGNATURE, OTHER_CHANNEL, OTHER_ROOM, TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED,
         KEY_IN_USE, SEAT_TAKEN, NOT_ENROLLED, REVOKED.
@@ -268,6 +272,9 @@ class Claims:
         seat = self._by_key(request.key) if request.token is None else self._by_token(request.token)
         if seat is None:
             self._check_not_revoked(request.key)
+            unit = rostered(self._roster, request.key)
+            if unit is not None:
+                return Answer(self._seat_of(unit), "")
             raise RefusalError(Refusal.NOT_ENROLLED if request.token is None else Refusal.TOKEN_UNKNOWN)
         if seat.unit in self._roster.revoked and seat.key in (None, request.key):
             raise RefusalError(Refusal.REVOKED)
@@ -453,7 +460,22 @@ class Claims:
         return found[0]
 
     def _seat(self, unit: str) -> Seat:
-        return next(seat for seat in self.book.seats if seat.unit == unit)
+        seat = next((each for each in self.book.seats if each.unit == unit), None)
+        if seat is None:
+            raise RefusalError(Refusal.NOT_ENROLLED, f"The seat of {unit} was taken back.")
+        return seat
+
+    def _seat_of(self, unit: RosteredUnit) -> Seat:
+        """What would stand in the book; it has no certificate, and the desk's name is not known."""
+        return Seat(
+            unit=unit.unit,
+            line=self._roster.line_of(unit.unit) or "",
+            desk=unit.unit,
+            token_sha256=None,
+            expires_ms=0,
+            state=SeatState.ADMITTED,
+            key=unit.key,
+        )
 
     def _of(self, seat: Seat, code: str) -> Step:
         if seat.unit in self._roster.revoked:

@@ -183,6 +183,11 @@ def short_code(key: bytes, registrar: bytes, box_nonce: bytes, registrar_nonce: 
     return "".join(_CODE_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_CODE_CHARACTERS)))
 
 
+def readable(text: str, limit: int = 200) -> str:
+    """A peer's words as they may stand on a terminal or in a log: printable, and not too many."""
+    return "".join(letter for letter in text if letter.isprintable())[:limit]
+
+
 def decode(raw: bytes, kind: type[Body], *, limit: int = BODY_BYTES) -> Body:
     """A body of that kind. Raises RefusalError MALFORMED, naming the field."""
     if len(raw) > limit:
@@ -190,4 +195,4 @@ def decode(raw: bytes, kind: type[Body], *, limit: int = BODY_BYTES) -> Body:
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RefusalError(Refusal.MALFORMED, str(error)) from error
+        raise RefusalError(Refusal.MALFORMED, readable(str(error))) from error

@@ -32,6 +32,7 @@ from device.system.storage import write_durably
 from device.system.systemd import log_handler
 from provisioning import boxes, certificates, keys
 from provisioning.authority import CA_KEY, REGISTRAR_KEY, RoomAuthority
+from provisioning.connections import hurried_protocol
 from provisioning.discovery import Advertisement, own_addresses
 from provisioning.enrolment_messages import REGISTRAR_PORT
 from provisioning.office import OpenOffice
@@ -44,7 +45,6 @@ FINDING: Final = 1
 REFUSED: Final = 2
 UPKEEP_S: Final = 86_400.0
 LOOK_S: Final = 3.0
-CONNECTIONS: Final = 400
 STOP_TIMEOUT_S: Final = 5.0
 ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})
 #: Nobody looks at the dates of the self-signed certificate: boxes pin its key, and their clock may stand at 1970.
@@ -240,7 +240,8 @@ class Registrar:
             ws="none",
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
+            http=hurried_protocol(folder.limits),
+            limit_concurrency=folder.limits.connections,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
             ssl_context_factory=lambda *_: self._context,

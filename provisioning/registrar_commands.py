@@ -14,6 +14,7 @@ from provisioning.authority import RoomAuthority
 from provisioning.authority_commands import add_passphrase, open_authority
 from provisioning.broker import Member
 from provisioning.claims import Claims, Seat, SeatState
+from provisioning.enrolment_messages import readable
 from provisioning.eviction import Evictor
 from provisioning.registrar import broker_of, open_office
 from provisioning.registration import RegistrarFolder, admit
@@ -92,7 +93,8 @@ def _claims(options: argparse.Namespace) -> int:
     until = f"open until {_moment(book.window_until_ms)}" if is_open else "closed"
     print(f"The claim window of room {folder.settings.room} is {until}.")
     for claim in waiting:
-        print(f"{claim.code}  {claim.model}, serial {claim.serial or 'unknown'}, from {claim.address}")
+        box = readable(f"{claim.model}, serial {claim.serial or 'unknown'}")
+        print(f"{claim.code}  {box}, from {claim.address}")
     if waiting:
         print("Compare the code with the box, then: moodline-provision accept CODE --unit UNIT")
     else:

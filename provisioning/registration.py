@@ -46,7 +46,7 @@ from provisioning.enrolment_messages import (
     decode,
 )
 from provisioning.office import Office
-from provisioning.publication import OWNERS_DISK, Places
+from provisioning.publication import OWNERS_DISK, Places, is_due
 from provisioning.refusals import Refusal, RefusalError
 
 LOG: Final = logging.getLogger(__name__)
@@ -321,6 +321,10 @@ class Registration:
 
     def _enrolled(self, seat: Seat, reached: str) -> Enrolled:
         trust, settings = self.folder.trust(), self.folder.settings
+        certificate = seat.certificate
+        if not certificate or is_due(x509.load_pem_x509_certificate(certificate.encode()), self._now()):
+            assert seat.key is not None
+            certificate = certificates.pem(self.folder.issue(seat.unit, seat.key, self._now())[0]).decode()
         return Enrolled(
             room=settings.room,
             line=trust.roster.line_of(seat.unit) or seat.line,
@@ -329,7 +333,7 @@ class Registration:
             broker_host=settings.broker_host or reached,
             broker_port=settings.broker_port,
             broker_name=settings.broker_name,
-            certificate=seat.certificate,
+            certificate=certificate,
             certificate_authority=self.folder.public_text(CA_CERTIFICATE),
             room_authority=self.folder.public_text(VERIFYING_KEY),
             trust=trust.bundle,

@@ -147,14 +147,15 @@ class RegistrarProgram:
         with self.registrar.claims() as claims:
             claims.open_window(3_600, wall_ms=self.clock.wall_ms())
 
-    def raw(self, request: bytes) -> bytes:
-        """Send bytes over TLS and read until the registrar hangs up."""
+    def connected(self) -> ssl.SSLSocket:
+        """A TLS connection on which nothing was said."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection((HOST, self.port), timeout=10.0) as plain,
-            context.wrap_socket(plain) as secure,
-        ):
+        return context.wrap_socket(socket.create_connection((HOST, self.port), timeout=10.0))
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes over TLS and read until the registrar hangs up."""
+        with self.connected() as secure:
             secure.sendall(request)
             answer = b""
             while chunk := secure.recv(65_536):

@@ -141,6 +141,11 @@ def test_the_roster_counts_where_the_book_knows_nothing() -> None:
     box = FakeBox(REGISTRAR)
     elsewhere = machine(seat(), roster=with_units(("a9", box.key)))
     assert refused(lambda: elsewhere.enrol(box.request(TOKEN), wall_ms=NOW)) is Refusal.KEY_IN_USE
+    lost = machine(roster=with_units(("a9", box.key)))
+    for token in (TOKEN, None):
+        step = twice(lost, lambda token=token: lost.enrol(box.request(token), wall_ms=NOW))  # type: ignore[misc]
+        assert isinstance(step, Answer)
+        assert (step.seat.unit, step.seat.line, step.seat.certificate) == ("a9", "b", "")
     taken = machine(seat(), roster=with_units(("b3", b"k" * 32)))
     assert refused(lambda: taken.enrol(box.request(TOKEN), wall_ms=NOW)) is Refusal.SEAT_TAKEN
     revoked = machine(seat(), roster=with_units(("b3", box.key), revoked=frozenset({"b3"})))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,6 +101,22 @@ def test_a_box_without_a_seed_is_enrolled_when_its_code_is_accepted(room: Regist
     answer = room.reveal(box, opened.claim)
     assert answer.enrolled is not None
     assert (answer.enrolled.unit, answer.enrolled.line, answer.code) == ("a1", "a", code)
+
+
+def test_a_box_of_the_roster_is_answered_when_the_book_was_lost_and_its_certificate_is_long_over(
+    room: RegistrarProgram,
+) -> None:
+    box = room.box()
+    first = room.enrol(box).enrolled
+    room.clock.advance(900 * DAY_S)
+    late = room.enrol(box, None).enrolled
+    (room.registrar.folder / CLAIMS_FILE).unlink()
+    again = room.enrol(box).enrolled
+    assert first is not None
+    assert late is not None
+    assert again is not None
+    assert ends(late.certificate) - ends(first.certificate) > timedelta(days=899)
+    assert (again.unit, again.line, again.certificate) == ("b3", "b", late.certificate)
 
 
 def test_with_a_closed_authority_the_box_waits_and_goes_on_when_it_opens(tmp_path: Path) -> None:
@@ -402,6 +421,26 @@ def test_who_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
         assert refused(program.challenge) is Refusal.TOO_MANY
         program.clock.advance(1.0)
         program.challenge()
+
+
+def test_idle_connections_are_ended_and_limited_for_each_address(tmp_path: Path) -> None:
+    program = RegistrarProgram(tmp_path, ClaimLimits(connections_per_address=3, connection_s=0.6))
+    with program.running(), contextlib.ExitStack() as idle:
+        started = time.monotonic()
+        held = [idle.enter_context(program.connected()) for _ in range(3)]
+        with program.connected() as one_more:
+            assert ended(one_more)
+        assert time.monotonic() - started < 0.6
+        assert all(ended(connection) for connection in held)
+        program.challenge()
+
+
+def ended(connection: ssl.SSLSocket) -> bool:
+    """Whether the registrar hangs up without a word."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
