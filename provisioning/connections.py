@@ -1,4 +1,4 @@
-"""The registrar's TLS connections: few for each address and none for long, so that nobody shuts the boxes out by idling.
+"""The registrar's TLS connections: few for each address and none for long, so that nobody blocks the boxes by idling.
 
 A box asks one question on a connection, so a connection that lasts is not a box.
 """

@@ -498,12 +498,46 @@ def test_a_power_cut_at_any_write_leaves_an_enrolment_that_completes(
     raise AssertionError("an enrolment writes without end")
 
 
+def test_a_power_cut_at_any_write_leaves_a_key_rotation_that_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(100):
+        program = RegistrarProgram(tmp_path / str(at))
+        box, new = program.box(), program.box()
+        _answered(program, msgspec.json.encode(box.request(TOKEN)))
+        cut = PowerCut(at, after=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Disk, "rename", lambda *call, cut=cut: cut(*call))
+            try:
+                _rotated(program, box, new)
+            except PowerCutError:
+                pass
+            else:
+                assert at >= 5
+                return
+        assert key_of(x509.load_pem_x509_certificate(_rotated(program, box, new))) == new.key
+        (unit,) = program.registrar.trust().roster.units_of("b")
+        assert unit.key == new.key
+        with program.registrar.claims() as claims:
+            assert [each.key for each in claims.book.seats if each.unit == "b3"] == [new.key]
+    raise AssertionError("a rotation writes without end")
+
+
+def _rotated(program: RegistrarProgram, box: FakeBox, new: FakeBox) -> bytes:
+    registration = _started(program)
+    request = box.renewal("b3", registration.challenge().challenge, new=new.signer)
+    return registration.renew(msgspec.json.encode(request)).certificate.encode()
+
+
 def _answered(program: RegistrarProgram, request: bytes) -> EnrolmentAnswer:
-    """As a program that has just started answers: nothing is remembered but what lies on the disk."""
+    return _started(program).enrol(request, reached=HOST)
+
+
+def _started(program: RegistrarProgram) -> Registration:
+    """As a program that has just started: nothing is remembered but what lies on the disk."""
     folder = RegistrarFolder(program.registrar.folder)
     authority = RoomAuthority.open(program.authority.folder)
-    office = OpenOffice(authority, folder.places, None)
-    return Registration(folder, program.clock, office).enrol(request, reached=HOST)
+    return Registration(folder, program.clock, OpenOffice(authority, folder.places, None))
 
 
 def test_an_answer_is_given_only_when_the_book_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
