@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pty
@@ -15,10 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from device.errors import MoodlineError
 from device.messages.policy import Mode, Purpose, Setting
 from device.messages.schedule import ScheduleKind
-from provisioning import authority_commands, certificates
+from provisioning import certificates
+from provisioning.__main__ import main
 from provisioning.authority import RoomAuthority
 from provisioning.authority_files import read_policy_file, read_roster_file
 from provisioning.certificates import Reads, Role
@@ -26,19 +25,6 @@ from provisioning.keys import write_verifying_key
 from provisioning.schedule_form import show_schedule
 from tests.provisioning.test_authority import PASSPHRASE, POLICY, files, new_key, revoked_serials, serial_of
 
-DRIVER = """
-import argparse, sys
-from device.errors import MoodlineError
-from provisioning import authority_commands
-parser = argparse.ArgumentParser(prog="moodline-provision")
-authority_commands.add(parser.add_subparsers(required=True))
-options = parser.parse_args()
-try:
-    sys.exit(options.command(options))
-except MoodlineError as error:
-    print(f"moodline-provision: {error}")
-    sys.exit(2)
-"""
 NEEDED = [
     "--purpose", "demonstration", "--setting", "laboratory", "--jurisdiction", "DE", "--mode", "labels",
     "--approved-by", "Head of the laboratory", "--until", "2030-07-31",
@@ -46,17 +32,8 @@ NEEDED = [
 
 
 def run(*arguments: object) -> int:
-    """One command as `moodline-provision` runs it."""
-    parser = argparse.ArgumentParser(prog="moodline-provision")
-    authority_commands.add(parser.add_subparsers(required=True))
-    options = parser.parse_args([str(argument) for argument in arguments])
-    try:
-        code = options.command(options)
-    except MoodlineError as error:
-        print(f"moodline-provision: {error}", file=sys.stderr)
-        return 2
-    assert isinstance(code, int)
-    return code
+    """One command, as `moodline-provision` runs it."""
+    return main([str(argument) for argument in arguments])
 
 
 def secret(path: Path, passphrase: bytes) -> Path:
@@ -242,8 +219,11 @@ def test_emotion_inference_in_eu_education_is_refused_with_the_article(
     before = files(folder)
     school = ["--setting", "education", "--purpose", "education", "--passphrase-file", passphrase]
     assert run("policy", folder, *school) == 2
-    assert "Article 5(1)(f) of Regulation (EU) 2024/1689" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "Article 5(1)(f) of Regulation (EU) 2024/1689" in refused
+    assert "Set the mode to 'presence'" in refused
     assert files(folder) == before
+    assert run("policy", folder, *school, "--mode", "presence") == 0
     assert run("policy", folder, *school, "--mode", "off") == 0
     assert run("policy", folder, "--setting", "education", "--purpose", "safety", "--passphrase-file", passphrase) == 0
 
@@ -303,7 +283,7 @@ def test_encrypted_keys_without_passphrase_are_refused_where_nobody_can_type(
 def typed(arguments: list[object], answers: list[tuple[str, str]]) -> tuple[int, str]:
     """Run a command at a real terminal; when it says the one, type the other. Exit code, and all that was shown."""
     terminal, inside = pty.openpty()
-    command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
+    command = [sys.executable, "-m", "provisioning", *map(str, arguments)]
     with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, start_new_session=True) as process:
         os.close(inside)
         shown = ""
