@@ -140,7 +140,9 @@ class Installation:
                 kept.append(Kept(path, "somebody changed it"))
         self._target(self._record_path).unlink()
         kept += self._leave_folders(recorded.folders, purge=purge)
-        return [*kept, *(Kept(f"user {each.name}", "users are never removed") for each in self._role.accounts)]
+        known = (_content(self._target("/etc/passwd")) or b"").decode("utf-8", "replace").splitlines()
+        there = {line.partition(":")[0] for line in known} & {each.name for each in self._role.accounts}
+        return [*kept, *(Kept(f"user {name}", "users are never removed") for name in sorted(there))]
 
     def _leave_folders(self, folders: Iterable[str], *, purge: bool) -> list[Kept]:
         states = [each.path for each in self._role.folders if each.state]

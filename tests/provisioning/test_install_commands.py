@@ -162,12 +162,14 @@ def test_uninstall_keeps_state_settings_and_changed_files_and_lists_them(
     settings = tmp_path / "etc/moodline/moodline-gateway.env"
     settings.write_text("OPTIONS=--verbose\n")
     (tmp_path / SYSCTL_FILE).write_text("# mine\n")
+    users = tmp_path / "etc/passwd"
+    users.write_text("root:x:0:0::/root:/bin/sh\nmoodline-gateway:x:997:997::/:/usr/sbin/nologin\n")
     capsys.readouterr()
     assert run("uninstall", "gateway", "--root", str(tmp_path)) == 0
     kept = [line.split()[1].rstrip(":") for line in capsys.readouterr().out.splitlines() if line.startswith("kept")]
-    assert kept == ["/" + SYSCTL_FILE, "/var/lib/moodline/registrar", "/etc/moodline", "user", "user", "user"]
+    assert kept == ["/" + SYSCTL_FILE, "/var/lib/moodline/registrar", "/etc/moodline", "user"]
     assert sorted(str(path) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        str(path) for path in (key, settings, tmp_path / SYSCTL_FILE)
+        str(path) for path in (key, settings, users, tmp_path / SYSCTL_FILE)
     )
 
 
