@@ -128,7 +128,8 @@ class Box:
         config = self._folder.enrolled() if self._key is not None else None
         if config is not None:
             self._leave_seed(config, record)
-            return self.keep_well(config, until=until)
+            ends = self._clock.monotonic() + RENEW_WAIT_S if until is None else until
+            return self.keep_well(config, until=ends)
         if self._folder.undo_half_done():
             LOG.warning("An enrolment had not come to its end, or a part of it is lost; the box asks again.")
         self._machine = Enrolling(

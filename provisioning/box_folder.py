@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -49,6 +50,7 @@ from device.system.trusted_time import TIME_FILE, TrustedTime
 from device.trust import STAGED_SUFFIX, line_in, load_trusted
 from provisioning import boxes
 from provisioning.authority import CA_CERTIFICATE, POLICY_FILE, ROSTER_FILE, VERIFYING_KEY
+from provisioning.certificates import pem
 from provisioning.enrolling import BoxSigner, Record
 from provisioning.enrolment_messages import Enrolled, Renewed
 from provisioning.keys import WORLD_READABLE
@@ -99,6 +101,7 @@ class Checked(msgspec.Struct, frozen=True):
     bundle: TrustBundle
     authority_key: bytes
     certificate: x509.Certificate
+    certificate_authority: x509.Certificate
 
 
 class BoxFolder:
@@ -161,7 +164,7 @@ class BoxFolder:
 
     def make_key(self) -> KeySigner:
         """A fresh key from the system's randomness, readable by its owner alone. What belonged to another key goes."""
-        boxes.make_folder(self._state)
+        self._make_state_folder()
         self.remember(None)
         self._remove(self._state / SPILL_FILE)
         SessionCounter(self._state / SESSION_FILE, disk=self._disk).create()
@@ -248,13 +251,13 @@ class BoxFolder:
         """Verify all that the registrar gave, before a byte of it is stored. Raises RefusalError MALFORMED."""
         try:
             authority = load_pem_public_key(enrolled.room_authority.encode())
-            certificate = x509.load_pem_x509_certificate(enrolled.certificate.encode())
-            ca = x509.load_pem_x509_certificate(enrolled.certificate_authority.encode())
-        except ValueError as error:
-            raise RefusalError(Refusal.MALFORMED, "A key or certificate in the registrar's answer is none.") from error
+            broker = {"host": enrolled.broker_host or "any", "port": enrolled.broker_port}
+            msgspec.convert(broker | {"server_name": enrolled.broker_name or None}, Broker)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise RefusalError(Refusal.MALFORMED, f"The room authority's key or the broker: {error}.") from error
         if not isinstance(authority, Ed25519PublicKey):
             raise RefusalError(Refusal.MALFORMED, "The room authority's key is of another kind.")
-        _check_certificate(certificate, ca, enrolled.unit, key.public_key)
+        certificate, ca = _check_certificate(enrolled, enrolled.unit, key.public_key)
         try:
             bundle = decode_bundle(enrolled.trust)
             verified = verify_bundle(bundle, authority.public_bytes_raw(), enrolled.room)
@@ -265,7 +268,7 @@ class BoxFolder:
             raise RefusalError(
                 Refusal.MALFORMED, f"The roster does not list {enrolled.unit} with this box's key on {enrolled.line}."
             )
-        return Checked(bundle, verified.authority_key, certificate)
+        return Checked(bundle, verified.authority_key, certificate, ca)
 
     def store(
         self, enrolled: Enrolled, checked: Checked, record: Record, *, host: str, settings: BoxSettings
@@ -273,11 +276,11 @@ class BoxFolder:
         """Write what was checked, device.toml last. `host` is where the broker is when the registrar does not say."""
         before = self.record()
         self.remember(record)
-        boxes.make_folder(self._state)
+        self._make_state_folder()
         if before is None or before.unit != enrolled.unit:
             self._remove(self._state / SPILL_FILE)
-        self._write(boxes.CERTIFICATE_FILE, enrolled.certificate.encode())
-        self._write(CA_CERTIFICATE, enrolled.certificate_authority.encode())
+        self._write(boxes.CERTIFICATE_FILE, pem(checked.certificate))
+        self._write(CA_CERTIFICATE, pem(checked.certificate_authority))
         self._write(VERIFYING_KEY, public_pem(Ed25519PublicKey.from_public_bytes(checked.authority_key)))
         self._write(POLICY_FILE, checked.bundle.policy)
         self._write(ROSTER_FILE, checked.bundle.roster)
@@ -286,7 +289,7 @@ class BoxFolder:
             room=enrolled.room,
             line=enrolled.line,
             unit=enrolled.unit,
-            desk=enrolled.desk,
+            desk=enrolled.desk or enrolled.unit,
             state=self._state,
             muted=settings.muted,
             trust=boxes.trust_in(self.root),
@@ -312,15 +315,10 @@ class BoxFolder:
 
     def renew(self, renewed: Renewed, config: UnitConfig) -> None:
         """Take a renewed certificate, for the key that is here. Raises RefusalError MALFORMED when it is not right."""
-        try:
-            certificate = x509.load_pem_x509_certificate(renewed.certificate.encode())
-            ca = x509.load_pem_x509_certificate(renewed.certificate_authority.encode())
-        except ValueError as error:
-            raise RefusalError(Refusal.MALFORMED, "The renewed certificate is none.") from error
         key = load_signing_key(self._key_file).public_key().public_bytes_raw()
-        _check_certificate(certificate, ca, config.unit, key)
-        self._write(CA_CERTIFICATE, renewed.certificate_authority.encode())
-        self._write(boxes.CERTIFICATE_FILE, renewed.certificate.encode())
+        certificate, ca = _check_certificate(renewed, config.unit, key)
+        self._write(CA_CERTIFICATE, pem(ca))
+        self._write(boxes.CERTIFICATE_FILE, pem(certificate))
         self.note_time(renewed.wall_ms, certificate)
 
     def move_broker(self, config: UnitConfig, host: str) -> UnitConfig:
@@ -379,6 +377,13 @@ class BoxFolder:
                 path.unlink()
         self._disk.fsync_folder(self.root)
 
+    def _make_state_folder(self) -> None:
+        """It belongs to whom the box's folder belongs, though root may run this."""
+        boxes.make_folder(self._state)
+        if os.geteuid() == 0:
+            owner = self.root.stat()
+            os.chown(self._state, owner.st_uid, owner.st_gid)
+
     def _write(self, name: str, content: bytes) -> None:
         write_durably(self.root / name, content, mode=WORLD_READABLE, disk=self._disk)
 
@@ -400,13 +405,18 @@ class BoxFolder:
         return True
 
 
-def _check_certificate(certificate: x509.Certificate, ca: x509.Certificate, unit: str, key: bytes) -> None:
-    """Raise RefusalError MALFORMED unless the authority issued the certificate for that unit and key."""
-    public = certificate.public_key()
-    names = [name.value for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+def _check_certificate(given: Enrolled | Renewed, unit: str, key: bytes) -> tuple[x509.Certificate, x509.Certificate]:
+    """Certificate and authority, when the authority issued it for that unit and key. Raises RefusalError MALFORMED."""
     try:
+        certificate = x509.load_pem_x509_certificate(given.certificate.encode())
+        ca = x509.load_pem_x509_certificate(given.certificate_authority.encode())
+        public = certificate.public_key()
         certificate.verify_directly_issued_by(ca)
-    except Exception as error:
-        raise RefusalError(Refusal.MALFORMED, "The certificate is not by the room's certificate authority.") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+        raise RefusalError(
+            Refusal.MALFORMED, "The certificate is none, or not by the room's certificate authority."
+        ) from error
+    names = [name.value for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     if not isinstance(public, Ed25519PublicKey) or public.public_bytes_raw() != key or names != [unit]:
         raise RefusalError(Refusal.MALFORMED, f"The certificate is not for {unit} with this box's key.")
+    return certificate, ca

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,8 @@ from device.system.clock import SystemClock
 from provisioning.authority import RoomAuthority
 from provisioning.certificates import Role
 from provisioning.claims import Seat, token_digest
-from provisioning.enrolment_messages import Message, RefusalBody
-from provisioning.gateway import GatewayPlan, admit_gateway, write_gateway
+from provisioning.enrolment_messages import Enrolled, EnrolmentAnswer, Message, RefusalBody
+from provisioning.gateway import GatewayPlaces, GatewayPlan, admit_gateway, write_gateway
 from provisioning.office import OpenOffice
 from provisioning.publication import Places, publish
 from provisioning.refusals import RefusalError
@@ -34,7 +34,11 @@ TOKEN = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass
 class RegistrarRoom:
-    """`requests` are the paths that were asked for. `port` is the registrar's while `serving`."""
+    """A room in `folder`; one that was built there before is taken as it is.
+
+    `requests` are the paths that were asked for; `spoil` changes what an enrolled box is given. `port` is the
+    registrar's while `serving`.
+    """
 
     folder: Path
     broker_port: int = 8_883
@@ -46,6 +50,18 @@ class RegistrarRoom:
         self.requests: list[str] = []
         self.port = 0
         self.is_broken = False
+        self.spoil: Callable[[Enrolled], Enrolled] = lambda enrolled: enrolled
+        self.places = GatewayPlaces((self.folder / "machine").absolute())
+        self._places = Places(self.places.registrar)
+        if self.places.registrar.exists():
+            self.authority = RoomAuthority.open(self.folder / "authority")
+        else:
+            self._build()
+        self.registrar = RegistrarFolder(self.places.registrar)
+        self.office = OpenOffice(self.authority, self._places, None)
+        self.open_office()
+
+    def _build(self) -> None:
         self.authority = RoomAuthority.found(self.folder / "authority", ROOM)
         plan = GatewayPlan(
             hosts=("127.0.0.1",),
@@ -54,7 +70,7 @@ class RegistrarRoom:
             run_broker_as="root",
             desks={},
         )
-        self.places = admit_gateway(self.folder / "machine", self.authority, plan)
+        admit_gateway(self.folder / "machine", self.authority, plan)
         now = datetime.now(UTC)
         self.authority.set_policy(
             DeploymentPolicy(
@@ -73,16 +89,12 @@ class RegistrarRoom:
         )
         self.authority.publish()
         write_gateway(self.places, self.authority, plan)
-        self._places = Places(self.places.registrar)
         write_registrar_box(
             self.places.registrar,
             self.authority,
             broker_port=self.broker_port,
             certificate_days=self.certificate_days,
         )
-        self.registrar = RegistrarFolder(self.places.registrar)
-        self.office = OpenOffice(self.authority, self._places, None)
-        self.open_office()
 
     def open_office(self) -> None:
         """The room authority is at hand."""
@@ -146,9 +158,11 @@ class RegistrarRoom:
                 code=error.refusal, sentence=row.sentence, next_step=row.next_step, detail=error.detail
             )
             return http(msgspec.json.encode(refusal), row.status)
-        return http(answer if isinstance(answer, bytes) else msgspec.json.encode(answer))
+        if isinstance(answer, EnrolmentAnswer) and answer.enrolled is not None:
+            answer = msgspec.structs.replace(answer, enrolled=self.spoil(answer.enrolled))
+        return http(msgspec.json.encode(answer))
 
-    def _route(self, asked: str, body: bytes) -> Message | bytes:
+    def _route(self, asked: str, body: bytes) -> Message:
         claim = re.fullmatch(r"POST /v1/claims/([a-z2-7]{26})", asked)
         if claim is not None:
             return self._registration.reveal(claim[1], body, reached="127.0.0.1")

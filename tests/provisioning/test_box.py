@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,11 +12,15 @@ from types import MappingProxyType
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device.clock import TimeSource
 from device.config import load_unit
 from device.errors import ConfigError, StorageError
 from device.system.clock import SystemClock
+from device.system.keys import public_pem
 from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionCounter, read_record
 from device.trust import load_trusted
 from provisioning.box import EXIT_CANNOT, EXIT_NOT_YET, EXIT_OK, Box, BoxStatus, main
@@ -23,11 +28,19 @@ from provisioning.box_folder import STATUS_FILE, BoxFolder
 from provisioning.box_light import Sign
 from provisioning.discovery import FoundRegistrar
 from provisioning.enrolling import BoxState, Place
+from provisioning.enrolment_messages import Enrolled
 from provisioning.refusals import Refusal, RefusalError
 from provisioning.seed_file import SEED_FILE, read_seed, write_seed
 from tests.fakes.clock import FakeClock
 from tests.fakes.storage import FailingDisk, PowerCutDisk, PowerCutError
 from tests.provisioning.registrar_room import LINE, ROOM, RegistrarRoom
+
+P256 = (
+    generate_private_key(SECP256R1())
+    .public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 
 
 class Signs:
@@ -89,8 +102,15 @@ class Bench:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A room as it was founded, to be copied."""
+    return RegistrarRoom(tmp_path_factory.mktemp("built")).folder
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(built: Path, tmp_path: Path) -> Iterator[Bench]:
+    shutil.copytree(built, tmp_path / "room")
     room = RegistrarRoom(tmp_path / "room")
     made = Bench(tmp_path, room)
     with room.serving():
@@ -186,6 +206,48 @@ def test_wrong_seed_is_refused_by_name_and_changes_nothing(
     assert told.next_step
     assert not (bench.root / "device.toml").exists()
     assert read_seed(bench.card) is not None
+
+
+def changed(**changes: object) -> Callable[[Enrolled], Enrolled]:
+    return lambda enrolled: msgspec.structs.replace(enrolled, **changes)
+
+
+def self_made(enrolled: Enrolled) -> Enrolled:
+    """All that another authority signs for the same room."""
+    key = Ed25519PrivateKey.generate().public_key()
+    return msgspec.structs.replace(enrolled, room_authority=public_pem(key).decode())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "detail"),
+    [
+        (self_made, "The trust bundle: The signature is not by"),
+        (changed(room_authority="none"), "The room authority's key"),
+        (changed(room_authority=P256), "of another kind"),
+        (changed(certificate="none"), "The certificate is none"),
+        (changed(certificate_authority="none"), "The certificate is none"),
+        (lambda enrolled: changed(certificate=enrolled.certificate_authority)(enrolled), "is not for b14"),
+        (lambda enrolled: changed(certificate_authority=enrolled.certificate)(enrolled), "not by the room's"),
+        (changed(unit="b15"), "is not for b15"),
+        (changed(line="line-c"), "does not list b14"),
+        (changed(trust=b"none"), "The trust bundle"),
+        (lambda enrolled: changed(trust=enrolled.trust[:-1])(enrolled), "The trust bundle"),
+        (changed(broker_port=0), "the broker"),
+    ],
+)
+def test_answer_that_does_not_hold_together_is_refused_whole(
+    bench: Bench, spoil: Callable[[Enrolled], Enrolled], detail: str
+) -> None:
+    bench.room.spoil = spoil
+    bench.lay_seed()
+    assert not bench.enrol(within_s=0.0)
+    told = bench.status().refusal
+    assert told is not None
+    assert told.code == Refusal.MALFORMED
+    assert detail in told.sentence
+    assert set(bench.contents()) == {"key.pem", "status.json", "state/session.json"}
+    bench.room.spoil = lambda enrolled: enrolled
+    assert bench.enrol()
 
 
 def test_used_token_is_refused_to_a_second_box_and_its_first_keeps_it(bench: Bench, tmp_path: Path) -> None:
