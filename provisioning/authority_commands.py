@@ -17,6 +17,7 @@ from device.system.keys import load_verifying_key
 from provisioning.authority import RoomAuthority
 from provisioning.authority_files import (
     AUTHORITY_KEY,
+    POLICY_FILE,
     REGISTRAR_PUBLIC,
     read_continuity_records,
     read_policy_file,
@@ -294,7 +295,10 @@ def _rotate(options: argparse.Namespace) -> int:
 def _policy(options: argparse.Namespace) -> int:
     authority = open_authority(options)
     given = {field.name: getattr(options, field.name) for field in FIELDS}
-    policy = fill_in(authority.room, given, authority.policy(), _ask if sys.stdin.isatty() else None)
+    standing = authority.standing_policy()
+    if standing is None and (options.folder / POLICY_FILE).exists():
+        print(f"{options.folder / POLICY_FILE}: cannot be read by this program; a whole new policy takes its place.")
+    policy = fill_in(authority.room, given, standing, _ask if sys.stdin.isatty() else None)
     authority.set_policy(policy)
     _show_policy(policy)
     if any(entry.role is Role.GATEWAY for entry in authority.members):

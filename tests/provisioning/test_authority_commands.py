@@ -212,6 +212,20 @@ def test_policy_that_changes_gives_the_room_a_new_roster(
     assert "it holds from epoch 2 on" in capsys.readouterr().out
 
 
+def test_a_policy_that_cannot_be_read_is_replaced_by_a_whole_new_one(
+    locked: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, passphrase = locked
+    path = folder / "policy.cose"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run("policy", folder, "--mode", "off", "--passphrase-file", passphrase) == 2
+    assert "The policy lacks --purpose" in capsys.readouterr().err
+    assert run("policy", folder, *NEEDED, "--passphrase-file", passphrase) == 0
+    assert "a whole new policy takes its place" in capsys.readouterr().out
+    assert read_policy_file(folder).approved_by == "Head of the laboratory"
+    assert read_roster_file(folder).epoch == 2
+
+
 def test_emotion_inference_in_eu_education_is_refused_with_the_article(
     locked: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
