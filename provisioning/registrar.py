@@ -138,7 +138,10 @@ def _office(options: argparse.Namespace, folder: RegistrarFolder) -> OpenOffice 
 
 
 def open_office(authority: RoomAuthority, folder: RegistrarFolder) -> OpenOffice:
-    """The open room authority over a registrar's folder; what it has published already is carried over first.
+    """The open room authority over a registrar's folder.
+
+    It learns which certificates the registrar has issued, so that a revocation ends them, and what it has published
+    already is carried over.
 
     Raises ConfigError when the authority is another room's, StorageError.
     """
@@ -147,6 +150,7 @@ def open_office(authority: RoomAuthority, folder: RegistrarFolder) -> OpenOffice
             f"{authority.folder}: is not the authority by which {folder.folder} was set up.",
             next_step="Give this room's authority, or set up the gateway again.",
         )
+    authority.learn_certificates(folder.all_issued())
     office = OpenOffice(authority, folder.places, broker_of(folder.settings))
     office.publish()
     return office

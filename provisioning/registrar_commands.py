@@ -123,12 +123,15 @@ def _accept(options: argparse.Namespace) -> int:
         for seat in bound:
             print(f"{seat.unit} has its box, which waits until the room authority admits it (--authority).")
         return 0
-    office = open_office(_authority(options), folder)
+    authority = _authority(options)
+    office = open_office(authority, folder)
     for seat in bound:
         admitted = admit(folder, office, seat)
         print(f"{admitted.unit} is enrolled: line {admitted.line}, {admitted.desk}.")
     if not bound:
         print("No box waits for the room authority.")
+    if any(seat.replaces is not None for seat in bound):
+        _put_out(authority, folder)
     return 0
 
 
@@ -176,25 +179,22 @@ def _publish(options: argparse.Namespace) -> int:
     places = folder.places
     told = [str(place) for place in (places.registrar, places.gateway, places.broker) if place is not None]
     print(f"Roster of epoch {folder.trust().roster.epoch} stands in: {', '.join(told)}")
-    for name in put_out(authority, folder):
-        print(f"{name} is put out of the broker.")
+    _put_out(authority, folder)
     return 0
 
 
-def put_out(authority: RoomAuthority, folder: RegistrarFolder) -> list[str]:
-    """End the open sessions of everybody that is revoked, where the broker can be told; returns their names.
-
-    The room must have been published. Raises as `provisioning.eviction.Evictor.put_out`.
-    """
+def _put_out(authority: RoomAuthority, folder: RegistrarFolder) -> None:
+    """End the open sessions of everybody that is revoked, where the broker can be told, after a publication."""
     settings, broker = folder.settings, broker_of(folder.settings)
     revoked = [Member(entry.name, entry.role, entry.line, entry.reads) for entry in authority.members if entry.revoked]
     if broker is None or settings.broker is None or not revoked:
-        return []
+        return
     address = Broker(
         host=settings.broker_host or "127.0.0.1", port=settings.broker_port, server_name=settings.broker_name
     )
     Evictor(authority.ca, address, settings.broker, broker.reload).put_out(revoked)
-    return [member.name for member in revoked]
+    for member in revoked:
+        print(f"{member.name} is put out of the broker.")
 
 
 def _moment(wall_ms: int) -> str:

@@ -212,6 +212,13 @@ class RegistrarFolder:
             write_durably(path, certificates.pem(made), mode=keys.WORLD_READABLE, disk=self._disk)
         return made, ca.certificate
 
+    def all_issued(self) -> list[x509.Certificate]:
+        """Every certificate that the registrar has issued and that was not over when its unit had the next.
+
+        Raises ConfigError, StorageError.
+        """
+        return [certificates.load_certificate(path) for path in sorted((self.folder / ISSUED).glob("*.pem"))]
+
     def _issued(self, unit: str) -> list[tuple[Path, x509.Certificate]]:
         paths = sorted((self.folder / ISSUED).glob(f"{unit}.*.pem"))
         return [(path, certificates.load_certificate(path)) for path in paths]

@@ -18,7 +18,7 @@ from device.errors import ConfigError, MoodlineError, TransportError
 from device.messages.roster import read_roster
 from device.trust import staged
 from provisioning import certificates, keys, registrar_commands
-from provisioning.authority import ROSTER_FILE, RoomAuthority
+from provisioning.authority import REVOKED_FILE, ROSTER_FILE, RoomAuthority
 from provisioning.boxes import CERTIFICATE_FILE
 from provisioning.certificates import Role, now_utc
 from provisioning.claims import SeatState
@@ -314,6 +314,22 @@ def test_a_box_takes_the_place_of_another(tmp_path: Path) -> None:
         with pytest.raises(RefusalError) as caught:
             program.enrol(old)
         assert caught.value.refusal is Refusal.REVOKED
+
+
+def test_a_revocation_ends_the_certificates_that_the_registrar_issued_too(tmp_path: Path) -> None:
+    program = RegistrarProgram(tmp_path)
+    box = program.box()
+    with program.running():
+        first = program.enrol(box).enrolled
+        second = program.renew(box, "b3").certificate
+    assert first is not None
+    program.authority.revoke("b3")
+    where = ("--registrar", str(program.registrar.folder), "--authority", str(program.authority.folder))
+    provision("publish", *where)
+    listed = x509.load_pem_x509_crl((program.authority.folder / REVOKED_FILE).read_bytes())
+    serials = {x509.load_pem_x509_certificate(pem.encode()).serial_number for pem in (first.certificate, second)}
+    assert len(serials) == 2
+    assert {entry.serial_number for entry in listed} == serials
 
 
 def test_a_seat_is_released_and_a_change_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
