@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from device.messages.sealing import Opener
 from provisioning import boxes, keys, services
 from provisioning.authority import RoomAuthority
 from provisioning.broker import BrokerSettings
-from provisioning.certificates import Role
+from provisioning.certificates import MEMBER_LIFE, Role
 
 GATEWAY: Final = "gateway"
 #: Also the name in its certificate by which boxes know the broker, whatever its address is.
@@ -35,6 +36,7 @@ class GatewayPlan:
     web_port: int = 8_080
     run_broker_as: str = "mosquitto"
     autosave_s: int = 30
+    certificate_days: int = MEMBER_LIFE.days
     desks: Mapping[str, str]
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     limits: LineLimits = field(default_factory=LineLimits)
@@ -81,8 +83,9 @@ def admit_gateway(root: Path, authority: RoomAuthority, plan: GatewayPlan, *, re
         authority.replace_gateway(GATEWAY, gateway_key, opener.public_key)
         authority.renew(BROKER, broker_key)
     hosts = tuple(dict.fromkeys((BROKER, "localhost", "127.0.0.1", *plan.hosts)))
-    authority.admit(BROKER, Role.BROKER, broker_key, hosts=hosts)
-    authority.admit(GATEWAY, Role.GATEWAY, gateway_key, opening_key=opener.public_key)
+    life = timedelta(days=plan.certificate_days)
+    authority.admit(BROKER, Role.BROKER, broker_key, hosts=hosts, life=life)
+    authority.admit(GATEWAY, Role.GATEWAY, gateway_key, opening_key=opener.public_key, life=life)
     return places
 
 

@@ -14,7 +14,7 @@ from device.system.keys import load_verifying_key
 from provisioning import boxes, keys
 from provisioning.authority import RoomAuthority
 from provisioning.authority_commands import add_passphrase, open_authority
-from provisioning.certificates import Reads, Role
+from provisioning.certificates import MEMBER_LIFE, Reads, Role
 from provisioning.classroom import Classroom, read_classroom
 from provisioning.enrolment_messages import REGISTRAR_PORT
 from provisioning.gateway import BROKER, BROKER_SERVICE, GatewayPlaces, GatewayPlan, admit_gateway, write_gateway
@@ -54,6 +54,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     gateway.add_argument(
         "--broker-pid-file", type=Path, metavar="FILE", help="for a mosquitto that systemd does not run"
     )
+    gateway.add_argument(
+        "--certificate-days",
+        type=int,
+        default=MEMBER_LIFE.days,
+        metavar="N",
+        help="life of the room's certificates; they are renewed when a third of it is left (default %(default)s)",
+    )
     add_passphrase(gateway)
     gateway.set_defaults(command=_gateway)
 
@@ -90,6 +97,7 @@ def _gateway(options: argparse.Namespace) -> int:
         run_broker_as=options.broker_user or _broker_user(),
         desks=room.names,
         places=room.places,
+        certificate_days=options.certificate_days,
     )
     places = admit_gateway(options.root, authority, plan, replace=options.replace)
     roster = authority.publish()
@@ -99,6 +107,7 @@ def _gateway(options: argparse.Namespace) -> int:
         authority,
         broker_port=plan.port,
         broker_name=BROKER,
+        certificate_days=options.certificate_days,
         gateway=places.gateway,
         broker=places.broker,
         broker_service=None if options.broker_pid_file else BROKER_SERVICE,

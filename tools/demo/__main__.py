@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from device.errors import ConfigError, MoodlineError
-from provisioning.__main__ import SUITE_NAMES
+from provisioning.authority_commands import SUITE_NAMES
 from provisioning.demo_room import DemoPlan
 from tools.demo.programs import ProgramError
 from tools.demo.room import Options, Report, run
