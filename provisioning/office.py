@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from device.errors import ConfigError, MoodlineError
 from device.system.storage import read
 from provisioning.authority import RoomAuthority
-from provisioning.certificates import CERTIFICATE_BYTES, Role
+from provisioning.certificates import CERTIFICATE_BYTES, MEMBER_LIFE, Role
 from provisioning.claims import Seat
 from provisioning.publication import Broker, Places, publish
 from provisioning.refusals import Refusal, RefusalError
@@ -37,12 +38,18 @@ class Office(Protocol):
 
 
 class OpenOffice:
-    """An open room authority. Several threads may ask at once: what they change is published together."""
+    """An open room authority. Several threads may ask at once: what they change is published together.
 
-    def __init__(self, authority: RoomAuthority, places: Places, broker: Broker | None) -> None:
+    `life` is that of the certificates which it makes.
+    """
+
+    def __init__(
+        self, authority: RoomAuthority, places: Places, broker: Broker | None, *, life: timedelta = MEMBER_LIFE
+    ) -> None:
         self._authority = authority
         self._places = places
         self._broker = broker
+        self._life = life
         self._changing = threading.Lock()
         self._publishing = threading.Lock()
         self._changes = 0
@@ -55,16 +62,16 @@ class OpenOffice:
 
         def change() -> None:
             if seat.replaces is not None:
-                self._authority.replace_unit(seat.replaces, seat.unit, key, REPLACED)
+                self._authority.replace_unit(seat.replaces, seat.unit, key, REPLACED, life=self._life)
             else:
-                self._authority.admit(seat.unit, Role.UNIT, key, line=seat.line, desk=seat.desk)
+                self._authority.admit(seat.unit, Role.UNIT, key, line=seat.line, desk=seat.desk, life=self._life)
 
         return self._certificate_after(change, seat.unit, seat.key)
 
     def rekey(self, unit: str, key: bytes) -> str:
         """As `Office.rekey`."""
         public = Ed25519PublicKey.from_public_bytes(key)
-        return self._certificate_after(lambda: self._authority.renew(unit, public), unit, key)
+        return self._certificate_after(lambda: self._authority.renew(unit, public, life=self._life), unit, key)
 
     def publish(self) -> None:
         """Carry all changes so far to registrar, gateway and broker. Raises ConfigError, StorageError.
