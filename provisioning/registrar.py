@@ -36,7 +36,16 @@ from provisioning.connections import hurried_protocol
 from provisioning.discovery import Advertisement, own_addresses
 from provisioning.enrolment_messages import REGISTRAR_PORT
 from provisioning.office import OpenOffice
-from provisioning.publication import OWNERS_DISK, Broker, BrokerProcess, BrokerService, Places, publish, renew_own
+from provisioning.publication import (
+    OWNERS_DISK,
+    Broker,
+    BrokerProcess,
+    BrokerService,
+    Places,
+    hand_over,
+    publish,
+    renew_own,
+)
 from provisioning.registrar_app import build_app, guarded
 from provisioning.registration import SETTINGS_FILE, RegistrarFolder, RegistrarSettings, Registration
 
@@ -143,15 +152,22 @@ def open_office(authority: RoomAuthority, folder: RegistrarFolder) -> OpenOffice
     It learns which certificates the registrar has issued, so that a revocation ends them, and what it has published
     already is carried over.
 
-    Raises ConfigError when the authority is another room's, StorageError.
+    Raises ConfigError when the authority is another room's or a folder is not open to this user, StorageError.
     """
     if authority.room != folder.settings.room or authority.registrar_digest != folder.digest:
         raise ConfigError(
             f"{authority.folder}: is not the authority by which {folder.folder} was set up.",
             next_step="Give this room's authority, or set up the gateway again.",
         )
+    for place in (folder.places.registrar, folder.places.gateway, folder.places.broker):
+        if place is not None and not os.access(place, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{place}: cannot be written to by this user, so no change of the room could be published.",
+                next_step="Run it as root, who may write to all of them, while the authority is open.",
+            )
     authority.learn_certificates(folder.all_issued())
-    office = OpenOffice(authority, folder.places, broker_of(folder.settings))
+    life = timedelta(days=folder.settings.certificate_days)
+    office = OpenOffice(authority, folder.places, broker_of(folder.settings), life=life)
     office.publish()
     return office
 
@@ -201,15 +217,9 @@ def write_registrar_box(
     publish(authority, Places(folder))
     for name, key in ((REGISTRAR_KEY, authority.registrar_key), (CA_KEY, authority.ca.key)):
         keys.write_signing_key(folder / name, key)
-        _hand_to_owner(folder, folder / name)
+        hand_over(folder / name)
     text = boxes.render(settings, folder.absolute())
     write_durably(folder / SETTINGS_FILE, text.encode(), disk=OWNERS_DISK)
-
-
-def _hand_to_owner(folder: Path, path: Path) -> None:
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 class Registrar:

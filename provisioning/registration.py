@@ -46,7 +46,7 @@ from provisioning.enrolment_messages import (
     decode,
 )
 from provisioning.office import Office
-from provisioning.publication import OWNERS_DISK, Places, is_due
+from provisioning.publication import OWNERS_DISK, Places, hand_over, is_due
 from provisioning.refusals import Refusal, RefusalError
 
 LOG: Final = logging.getLogger(__name__)
@@ -187,7 +187,9 @@ class RegistrarFolder:
                 next_step="Set the gateway's time (timedatectl, or let it reach an NTP server).",
             )
         with self.locked():
-            (self.folder / ISSUED).mkdir(mode=0o700, exist_ok=True)
+            if not (self.folder / ISSUED).exists():
+                (self.folder / ISSUED).mkdir(mode=0o700)
+                hand_over(self.folder / ISSUED)
             for path, certificate in self._issued(unit):
                 if certificate.not_valid_after_utc <= now:
                     path.unlink()

@@ -26,7 +26,7 @@ from provisioning.enrolment_messages import short_code
 from provisioning.pinned import PinnedClient
 from provisioning.publication import BrokerProcess, BrokerService, Places, is_due, publish, renew_own
 from provisioning.refusals import Refusal, RefusalError
-from provisioning.registrar import Registrar, broker_of, main, server_context, write_registrar_box
+from provisioning.registrar import Registrar, broker_of, main, open_office, server_context, write_registrar_box
 from provisioning.registration import SETTINGS_FILE, RegistrarFolder, RegistrarSettings, load_settings
 from tests.provisioning.registrar_program import HOST, TOKEN, RegistrarProgram, found_room
 
@@ -135,6 +135,13 @@ def test_a_broker_that_does_not_run_is_named(tmp_path: Path, monkeypatch: pytest
             BrokerProcess(tmp_path, tmp_path / "pid").reload()
 
 
+def test_an_authority_is_not_opened_where_its_changes_could_not_be_written(tmp_path: Path) -> None:
+    program = RegistrarProgram(tmp_path)
+    write_registrar_box(program.registrar.folder, program.authority, gateway=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="no change of the room could be published"):
+        open_office(program.authority, RegistrarFolder(program.registrar.folder))
+
+
 # --- TLS ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,7 +240,14 @@ def test_what_root_writes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
     write_registrar_box(folder, program.authority, broker_port=1_883)
     with program.registrar.claims() as claims:
         claims.open_window(60, wall_ms=0)
-    for name in ("registrar.key", "certificate-authority.key", "claims.json", SETTINGS_FILE):
+    box = program.box()
+    with program.running():
+        program.enrol(box)
+        program.renew(box, "b3")
+    made = ["registrar.key", "certificate-authority.key", "claims.json", SETTINGS_FILE, "issued"]
+    made += [str(path.relative_to(folder)) for path in (folder / "issued").iterdir()]
+    assert len(made) == 6
+    for name in made:
         assert ((folder / name).stat().st_uid, (folder / name).stat().st_gid) == (1_234, 1_235)
 
 
