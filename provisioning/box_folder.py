@@ -385,7 +385,10 @@ class BoxFolder:
             os.chown(self._state, owner.st_uid, owner.st_gid)
 
     def _write(self, name: str, content: bytes) -> None:
-        write_durably(self.root / name, content, mode=WORLD_READABLE, disk=self._disk)
+        """What stands already is left alone: whoever watches a file begins anew when it changes."""
+        path = self.root / name
+        if not path.exists() or path.read_bytes() != content:
+            write_durably(path, content, mode=WORLD_READABLE, disk=self._disk)
 
     def write_config(self, config: UnitConfig) -> None:
         """Write device.toml: the box is enrolled, as this says."""

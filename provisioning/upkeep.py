@@ -2,7 +2,8 @@
 
 Nothing is asked while the broker takes this box and its certificate has a third of its life left. Otherwise the
 registrar is looked for: at the addresses that this box knows, then over mDNS by the digest of its key. It renews the
-certificate, expired or not, against a request that the box's key signs; and where it answers, the broker is too.
+certificate, expired or not, against a request that the box's key signs; and where it answers, the broker is too. With
+the certificate comes the certificate authority's, so a box follows the room to a new one.
 
 A box whose clock is not set cannot know whether its certificate has ended. The broker knows: it refuses.
 """
@@ -55,14 +56,16 @@ class Reach(StrEnum):
 
     TAKEN = "taken"
     REFUSED = "refused"
+    STRANGER = "stranger"
     UNREACHABLE = "unreachable"
 
 
 def reach_broker(config: UnitConfig, floor_ms: int | None) -> Reach:
     """Open a TLS connection to the broker with this box's certificate, and say nothing.
 
-    UNREACHABLE also when whoever answers cannot prove to be this room's broker; REFUSED when it is, and closes the
-    connection (TLS 1.3 tells a client only after the handshake). `floor_ms` is given when the clock is not set.
+    REFUSED when it is this room's broker and closes the connection (TLS 1.3 tells a client only after the handshake);
+    STRANGER when somebody answers who cannot prove to be the broker, or whom our copy of the certificate authority
+    does not know any more. `floor_ms` is given when the clock is not set.
     """
     context = tls_context(config.trust, server_name=config.broker.server_name, floor_ms=floor_ms)
     try:
@@ -74,9 +77,9 @@ def reach_broker(config: UnitConfig, floor_ms: int | None) -> Reach:
         try:
             secure = context.wrap_socket(plain, server_hostname=config.broker.host)
         except ssl.SSLError as error:
-            return Reach.REFUSED if "ALERT" in (error.reason or "") else Reach.UNREACHABLE
+            return Reach.REFUSED if "ALERT" in (error.reason or "") else Reach.STRANGER
         except OSError:
-            return Reach.UNREACHABLE
+            return Reach.STRANGER
         with secure:
             secure.settimeout(OBJECTION_S)
             try:
@@ -131,14 +134,14 @@ class Upkeep:
             return Done()
         client, challenge = self._find_registrar(config)
         moved_to = ""
-        if reach is Reach.UNREACHABLE and client.seen_host != config.broker.host:
+        if reach in (Reach.UNREACHABLE, Reach.STRANGER) and client.seen_host != config.broker.host:
             broker = msgspec.structs.replace(config.broker, host=client.seen_host)
             broker = msgspec.structs.replace(broker, server_name=config.broker.server_name or config.broker.host)
             moved = msgspec.structs.replace(config, broker=broker)
             reach = reach_broker(moved, floor_ms if unset else None)
-            if reach is not Reach.UNREACHABLE:
+            if reach in (Reach.TAKEN, Reach.REFUSED):
                 config, moved_to = self._folder.move_broker(config, client.seen_host), client.seen_host
-        renewed = due or reach is Reach.REFUSED
+        renewed = due or reach in (Reach.REFUSED, Reach.STRANGER)
         if renewed:
             self._renew(client, challenge, config)
         return Done(renewed, moved_to)

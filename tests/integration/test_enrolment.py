@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from device.clock import TimeSource
 from device.config import UnitConfig, load_unit
@@ -23,7 +23,7 @@ from provisioning import certificates
 from provisioning.box import EXIT_NOT_YET, EXIT_OK, Box, BoxStatus
 from provisioning.box_folder import STATUS_FILE, BoxFolder, BoxSettings
 from provisioning.box_light import NoLight
-from provisioning.certificates import Role
+from provisioning.certificates import CertificateAuthority, Role
 from provisioning.discovery import FoundRegistrar
 from provisioning.enrolling import BoxState
 from provisioning.enrolment_messages import CONTENT_TYPE
@@ -221,8 +221,20 @@ def test_stranger_at_the_brokers_address_is_not_the_broker(room: RegistrarRoom, 
         write_seed(desk.folder.root / SEED_FILE, room.seed())
         assert desk.box.enrol(until=desk.clock.monotonic() + 60)
         there = msgspec.structs.replace(desk.config.broker, port=stranger.port)
-        assert reach_broker(msgspec.structs.replace(desk.config, broker=there), None) is Reach.UNREACHABLE
+        assert reach_broker(msgspec.structs.replace(desk.config, broker=there), None) is Reach.STRANGER
         assert reach_broker(desk.config, None) is Reach.UNREACHABLE
+
+
+def test_box_follows_the_room_to_another_certificate_authority(room: RegistrarRoom, tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "box")
+    with running_registrar(room), running_broker(room):
+        write_seed(desk.folder.root / SEED_FILE, room.seed())
+        assert desk.box.enrol(until=desk.clock.monotonic() + 60)
+        other = CertificateAuthority.create(ROOM, Ed25519PrivateKey.generate(), datetime.now(UTC))
+        (desk.folder.root / "certificate-authority.pem").write_bytes(certificates.pem(other.certificate))
+        assert reach_broker(desk.config, None) is Reach.STRANGER
+        assert desk.box.keep_well(desk.config, until=desk.clock.monotonic())
+        assert reach_broker(desk.config, None) is Reach.TAKEN
 
 
 # --- two machines ------------------------------------------------------------------------------------------------
@@ -242,6 +254,7 @@ def codes(room: RegistrarRoom) -> list[str]:
 
 
 @needs_cable
+@pytest.mark.slow
 def test_box_without_a_seed_finds_its_gateway_shows_a_code_and_follows_it_to_a_new_address(
     cable: Cable, tmp_path: Path
 ) -> None:
