@@ -28,6 +28,7 @@ from provisioning.book import Book, Entry, read_book
 from provisioning.certificates import Role, load_certificate
 from provisioning.keys import check_passphrase, is_encrypted, key_digest, read_passphrase
 from provisioning.policy_form import FIELDS, add_flags, fill_in, show_day
+from provisioning.policy_words import in_words
 from provisioning.schedule_form import show_schedule
 
 SUITE_NAMES: Final = {"x25519": X25519, "hybrid": HYBRID}
@@ -298,9 +299,12 @@ def _policy(options: argparse.Namespace) -> int:
     standing = authority.standing_policy()
     if standing is None and (options.folder / POLICY_FILE).exists():
         print(f"{options.folder / POLICY_FILE}: cannot be read by this program; a whole new policy takes its place.")
-    policy = fill_in(authority.room, given, standing, _ask if sys.stdin.isatty() else None)
+    somebody_is_there = sys.stdin.isatty()
+    policy = fill_in(authority.room, given, standing, _ask if somebody_is_there else None)
+    print(in_words(policy))
+    if somebody_is_there and policy != standing and _ask("Sign this? (yes or no): ").strip().lower() != "yes":
+        raise ConfigError("The policy was not signed.", next_step="Run the command again when it is agreed.")
     authority.set_policy(policy)
-    _show_policy(policy)
     if any(entry.role is Role.GATEWAY for entry in authority.members):
         print(f"Signed; it holds from epoch {authority.publish().epoch} on.")
         print(HAND_OVER)
