@@ -21,8 +21,9 @@ new seed.
 
 The two ways in. With a seed the registrar's key is pinned from the first byte, and the token says which seat. In the
 claim window the box takes the first registrar that it finds, and from its answer to the commitment on that one key: it
-stands in the record, goes into the code and into every signature, and changes no more while the claim lives. A box that
-was enrolled and lost its files asks that same registrar again with its old key, and needs no token.
+stands in the record, goes into the code and into every signature, and changes no more while the claim lives. A claim
+ends when the registrar says so, when somebody is found to stand in between, or after `GIVE_UP_S` without an answer. A
+box that was enrolled and lost its files asks that same registrar again with its old key, and needs no token.
 
 Rules for editing: a new state or event gets its row here and in `_NEXT`, nothing else changes `_state`; no request but
 the commitment may leave without a pinned key; the code that is shown is computed here and never the registrar's word;
@@ -62,6 +63,8 @@ from provisioning.seed_file import Seed
 FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
 FINAL_S: Final = 600.0
+#: A claim whose registrar has not answered for so long is given up: the registrar has forgotten it, or was none.
+GIVE_UP_S: Final = 1_800.0
 #: How often a waiting box asks: a person who accepts a code looks at the box; an authority may be closed for days.
 POLL_S: Final = {"operator": 3.0, "authority": 15.0, "": 15.0}
 
@@ -252,6 +255,7 @@ class Enrolling:
         self._failures = 0
         self._turn = 0
         self._due: float | None = None
+        self._heard_at = 0.0
 
     @property
     def state(self) -> BoxState:
@@ -266,6 +270,7 @@ class Enrolling:
 
     def start(self, now: float) -> list[Action]:
         """The program has started."""
+        self._heard_at = now
         if self._state in (BoxState.ENROLLED, BoxState.REVOKED):
             return []
         claim = self._claim()
@@ -295,8 +300,7 @@ class Enrolling:
         pinned = self._pinned()
         fitting = [registrar for registrar in registrars if pinned in (None, registrar.digest)]
         if not fitting:
-            self._searched, self._place = False, None
-            return self._try_again_at(now + self._back_off())
+            return self._not_reached(now)
         chosen = fitting[self._turn % len(fitting)]
         self._place = Place(chosen.addresses, chosen.port)
         self._room = chosen.room
@@ -305,7 +309,7 @@ class Enrolling:
     def answered(self, answer: ClaimOpened | EnrolmentAnswer, registrar: bytes, now: float) -> list[Action]:
         """An answer to the last `Send`, from whoever showed the key with the digest `registrar` (32 bytes)."""
         self._take(_Awaited.ANSWER)
-        self._searched, self._failures = False, 0
+        self._searched, self._failures, self._heard_at = False, 0, now
         if isinstance(answer, ClaimOpened):
             return self._opened(answer, registrar)
         try:
@@ -317,6 +321,7 @@ class Enrolling:
         """The registrar said no; or what it showed or sent is not right."""
         assert self._awaited in (_Awaited.ANSWER, _Awaited.STORED)
         self._awaited = _Awaited.NOTHING
+        self._heard_at = now
         return self._refused(error, now)
 
     def failed(self, now: float) -> list[Action]:
@@ -325,9 +330,7 @@ class Enrolling:
         if not self._searched:
             self._searched = True
             return self._find()
-        self._turn += 1
-        self._searched, self._place = False, None
-        return self._try_again_at(now + self._back_off())
+        return self._not_reached(now)
 
     def stored(self, now: float) -> list[Action]:
         """All that `Store` brought is durable."""
@@ -440,14 +443,25 @@ class Enrolling:
             self._record = msgspec.structs.replace(self._record, revoked=True)
             self._step(_Event.REVOKED)
             return [Remember(self._record), *told]
-        if error.refusal in _CLAIM_LOST and self._seed is None:
-            self._step(_Event.CLAIM_LOST)
-            self._record, self._place = None, None
-            self._searched = False
-            self._turn += 1
-            told.insert(0, Remember(None))
+        # Whoever answered the claim was not the registrar, or somebody stands between: choose again.
+        is_crossed = error.refusal is Refusal.OTHER_CHANNEL and self._claim() is not None
+        if (error.refusal in _CLAIM_LOST or is_crossed) and self._seed is None:
+            told = [*self._lose_claim(), *told]
         self._try_again_at(now + (FINAL_S if error.row.final else self._back_off()))
         return told
+
+    def _not_reached(self, now: float) -> list[Action]:
+        self._turn += 1
+        self._searched, self._place = False, None
+        given_up = self._claim() is not None and now - self._heard_at > GIVE_UP_S
+        lost = self._lose_claim() if given_up else []
+        return [*lost, *self._try_again_at(now + self._back_off())]
+
+    def _lose_claim(self) -> list[Action]:
+        self._step(_Event.CLAIM_LOST)
+        self._record, self._place, self._searched = None, None, False
+        self._turn += 1
+        return [Remember(None)]
 
     def _was_enrolled_here(self) -> bool:
         """Whether the registrar that is asked now is the one that once admitted this box."""

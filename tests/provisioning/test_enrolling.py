@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from provisioning import enrolling
 from provisioning.discovery import FoundRegistrar
 from provisioning.enrolling import (
     FINAL_S,
+    GIVE_UP_S,
     LONGEST_RETRY_S,
     POLL_S,
     Action,
@@ -199,6 +201,76 @@ def test_expired_claim_is_begun_anew_with_a_fresh_nonce_and_any_registrar() -> N
     assert machine.tick(due) == [Find(None, None)]
     fresh = sent(machine.found([THERE], due)).body
     assert fresh != Commitment(commitment=commitment(KEY.public_key, (1).to_bytes(16, "big")))
+
+
+def test_claim_with_somebody_in_between_is_given_up_and_any_registrar_may_be_next() -> None:
+    machine, _ = claimed()
+    actions = machine.refused(RefusalError(Refusal.OTHER_CHANNEL), 3.0)
+    assert [type(action) for action in actions] == [Remember, Tell]
+    assert state_of(machine) is BoxState.KEYED
+    assert machine.tick(3.0 + FINAL_S) == [Find(None, None)]
+
+
+def test_claim_whose_registrar_is_gone_for_long_is_given_up() -> None:
+    machine, _ = claimed()
+    now = 3.0
+    lost: list[Action] = []
+    machine.failed(now)
+    while not lost:
+        lost = machine.found([ELSEWHERE], now)
+        assert state_of(machine) is (BoxState.KEYED if lost else BoxState.CLAIMED)
+        now = machine.next_deadline() or 0.0
+        if not lost:
+            machine.tick(now)
+            machine.failed(now)
+    assert lost == [Remember(None)]
+    assert GIVE_UP_S < now < GIVE_UP_S + 2 * LONGEST_RETRY_S
+    machine.tick(now)
+    assert sent(machine.found([ELSEWHERE], now)).digest is None
+
+
+def test_box_that_lost_its_files_never_leaves_its_registrar_for_another() -> None:
+    record = Record(registrar=REGISTRAR, place=Place(("10.0.0.9",), 8_884), room="room-2", unit="b14")
+    machine = box(record=record)
+    machine.start(0.0)
+    for now in range(0, 10 * int(GIVE_UP_S), 700):
+        machine.refused(RefusalError(Refusal.OTHER_CHANNEL), float(now))
+        assert sent(machine.tick(now + FINAL_S)).digest == REGISTRAR
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_only_the_commitment_leaves_without_a_pinned_key(seed: int) -> None:
+    dice = random.Random(seed)
+    machine = box(key=None)
+    now, actions = 0.0, machine.start(0.0)
+    for _ in range(400):
+        now += dice.random()
+        waiting = [action for action in actions if isinstance(action, MakeKey | Find | Send | Store)]
+        assert len(waiting) <= 1
+        match waiting:
+            case [MakeKey()]:
+                actions = machine.keyed(KEY, now)
+            case [Find()]:
+                actions = machine.found(dice.choice([[], [THERE], [ELSEWHERE], [THERE, ELSEWHERE]]), now)
+            case [Send(path, body, _, digest)]:
+                assert (digest is None) == isinstance(body, Commitment)
+                shown = digest or dice.choice([REGISTRAR, STRANGER])
+                if isinstance(body, EnrolmentRequest):
+                    check_request(body, shown)
+                answer = OPENED if path == CLAIMS_PATH else dice.choice([WAITING, ADMITTED])
+                way = dice.randrange(3)
+                if way == 0:
+                    actions = machine.failed(now)
+                elif way == 1:
+                    actions = machine.refused(RefusalError(dice.choice(list(Refusal))), now)
+                else:
+                    actions = machine.answered(answer, shown, now)
+            case [Store()]:
+                actions = machine.refused(RefusalError(Refusal.MALFORMED), now)
+            case _:
+                now = machine.next_deadline() or now
+                laid = machine.seed_found(SEED, now) if dice.random() < 0.01 else []
+                actions = laid or machine.tick(now)
 
 
 def test_among_several_registrars_each_is_asked_in_turn() -> None:
