@@ -1,11 +1,11 @@
-# make run · test · check · format · bench · simulate · fuzz · soak · train · evaluate · report · vectors · lock      `make help` says what each does.
+# make run · test · check · format · bench · simulate · fuzz · soak · train · evaluate · report · vectors · package · lock      `make help` says what each does.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
 
-.PHONY: help run test check format bench bench-line simulate fuzz soak hardware-check train evaluate report vectors lock demo-environment development-environment
+.PHONY: help run test check format bench bench-line simulate fuzz soak hardware-check train evaluate report vectors package lock demo-environment development-environment
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ vectors: development-environment ## Rebuild the protocol vectors; fails if they 
 	@$(PY) -m tools.vectors
 	@$(PY) -m tools.conformance.example
 	@git diff --exit-code --stat -- tests/vectors docs/conformance.md
+
+package: development-environment ## Debian packages of both roles: the same commit gives the same bytes
+	@$(PY) -m tools.package $(ARGS)
 
 lock: ## Write the locks in requirements/ anew from setup.cfg (needs uv)
 	@tools/setup/lock.sh

@@ -49,11 +49,14 @@ class Cable:
             self._ip(pid, "link", "set", device, "up")
             self._ip(pid, "route", "add", "224.0.0.0/4", "dev", device)
 
+    def entering(self, side: int) -> tuple[str, ...]:
+        """The command before a command that is to run on one side."""
+        return ("nsenter", "--net", f"--target={self._holders[side].pid}")
+
     def start(self, side: int, *command: str) -> subprocess.Popen[str]:
         """Run a program on one side; it is stopped with the cable."""
-        enter = ["nsenter", "--net", f"--target={self._holders[side].pid}"]
         started = subprocess.Popen(
-            [*enter, *command], cwd=REPOSITORY, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+            [*self.entering(side), *command], cwd=REPOSITORY, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
         )
         self._started.append(started)
         return started

@@ -19,10 +19,12 @@ import msgspec
 from device.config import Broker
 from device.errors import MoodlineError
 from device.gateway.documents import LabelDocument
+from device.gateway.store import LabelReader
+from device.gateway.wiring import STORE_FILE
 from device.messages import topics
 from device.publish.mqtt import MqttLink
 from device.publish.ports import Received
-from provisioning.boxes import credentials_in
+from provisioning.boxes import STATE_FOLDER, credentials_in
 from provisioning.broker import CONFIG_FILE
 from provisioning.gateway import GatewayPlaces
 from provisioning.mosquitto import find_mosquitto, free_port
@@ -46,8 +48,8 @@ class FreshRoomError(MoodlineError):
 class FreshRoom:
     """Use as a context: at its end nothing runs any more.
 
-    `environment` is added to that of every program. Programs of gateway machine and boxes are started through the commands
-    `gateway_side` and `box_side`, which may enter a network of their own; `host` is the address of the gateway machine.
+    `environment` is added to that of every program. Programs of gateway machine and boxes are started through
+    `gateway_side` and `box_side`, which may enter a network of their own; `host` is the gateway machine's address.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class FreshRoom:
         self._box_side = tuple(box_side)
         self._certificate_days = certificate_days
         self._pid_file = folder / "mosquitto.pid"
-        self._programs: list[Program] = []
+        self.programs: list[Program] = []
 
     def __enter__(self) -> FreshRoom:
         return self
@@ -121,12 +123,16 @@ class FreshRoom:
         given = ["--passphrase-file", "passphrase"] if passphrase else []
         return self._command("provisioning", *words, *given)
 
+    def moved_to(self, host: str) -> None:
+        """The gateway machine has another address; nobody is told."""
+        self._host = host
+
     # --- programs ------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start mosquitto, the registrar with the authority open, and the gateway; returns when they answer."""
+    def start(self, *, authority: bool = True) -> None:
+        """Start mosquitto, the registrar (with the room authority open) and the gateway; returns when they answer."""
         self.start_broker()
-        self.start_registrar("--authority", "authority", "--passphrase-file", "passphrase")
+        self.start_registrar(*(["--authority", "authority", "--passphrase-file", "passphrase"] if authority else []))
         self.start_gateway()
 
     def listen(self) -> None:
@@ -139,17 +145,24 @@ class FreshRoom:
         )
         self.reader.start()
 
+    def stored_labels(self, unit: str, since_ms: int) -> list[LabelDocument]:
+        """Verified labels of a unit in the gateway's store, accepted at or after a moment of the gateway's clock."""
+        store = self.places.gateway / STATE_FOLDER / STORE_FILE
+        return list(LabelReader(store).since(unit, since_ms, limit=1_000)) if store.exists() else []
+
     def start_broker(self) -> Program:
         """Start mosquitto."""
         mosquitto = find_mosquitto()
         if mosquitto is None:
             raise FreshRoomError("mosquitto is not installed.", next_step="Run: apt install mosquitto")
-        command = [*self._gateway_side, mosquitto, "-c", f"{self.places.broker / CONFIG_FILE}"]
-        program = self._start("mosquitto", command)
+        program = self._start(
+            "mosquitto", [*self._gateway_side, mosquitto, "-c", f"{self.places.broker / CONFIG_FILE}"]
+        )
         self._pid_file.write_text(f"{program.process.pid}\n")
         knock = f"import socket; socket.create_connection(({self._host!r}, {self.port}), 1).close()"
         ends = time.monotonic() + START_S
-        while subprocess.run([*self._gateway_side, sys.executable, "-c", knock], capture_output=True).returncode != 0:
+        command = [*self._gateway_side, sys.executable, "-c", knock]
+        while subprocess.run(command, capture_output=True, check=False).returncode != 0:
             program.check()
             if time.monotonic() > ends:
                 raise FreshRoomError("mosquitto does not listen.", next_step=f"Its log is {program.log}.")
@@ -198,7 +211,7 @@ class FreshRoom:
         return self._start(name, [*side, sys.executable, "-m", module, *words], environment)
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Program:
-        log = self.folder / f"{name}-{len(self._programs):03d}.log"
+        log = self.folder / f"{name}-{len(self.programs):03d}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command,
@@ -210,7 +223,7 @@ class FreshRoom:
                 process_group=0,
             )
         program = Program(name, process, log)
-        self._programs.append(program)
+        self.programs.append(program)
         return program
 
     def first_labels(self, units: Sequence[str], *, within_s: float = LABEL_S) -> dict[str, float]:
@@ -245,9 +258,9 @@ class FreshRoom:
         if self.reader is not None:
             self.reader.stop(flush_s=0.1)
             self.reader = None
-        for program in reversed(self._programs):
+        for program in reversed(self.programs):
             program.stop()
-        self._programs.clear()
+        self.programs.clear()
 
     def _command(self, module: str, *words: str) -> str:
         ran = subprocess.run(

@@ -12,7 +12,7 @@ bare="requirements/without-dependencies.txt"
 case $role in
   demo) ;;
   development)
-    packages="$packages pulseaudio pulseaudio-utils libasound2-plugins alsa-utils chromium fonts-dejavu-core"
+    packages="$packages pulseaudio pulseaudio-utils libasound2-plugins alsa-utils chromium fonts-dejavu-core iproute2 libfaketime"
     locks="requirements/development.txt"
     bare="$bare requirements/development-without-dependencies.txt" ;;
   *) echo "install: unknown role '$role': demo or development" >&2; exit 2 ;;
