@@ -27,13 +27,14 @@ from device.system.hardware import read_hardware
 from device.system.storage import read_record, write_record
 from provisioning.box_folder import STATUS_FILE, BoxFolder, BoxSettings
 from provisioning.box_light import LIGHT, Sign, Signal, open_light
-from provisioning.discovery import FoundRegistrar, find
+from provisioning.discovery import find
 from provisioning.enrolling import (
     LONGEST_RETRY_S,
     Action,
     BoxState,
     Enrolling,
     Find,
+    FoundRegistrar,
     MakeKey,
     Record,
     Remember,

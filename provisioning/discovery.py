@@ -11,7 +11,6 @@ import queue
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
@@ -21,6 +20,7 @@ from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, ServiceInfo, Se
 
 from device.errors import TransportError
 from device.messages.envelope import is_identifier
+from provisioning.enrolling import FoundRegistrar
 from provisioning.enrolment_messages import SERVICE_TYPE
 
 #: Registrars that are looked at in one search; on a network with more somebody plays.
@@ -31,16 +31,6 @@ _VERSION: Final = b"1"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _RESOLVE_MS: Final = 2_000
 _NEXT_STEP: Final = "Is the network up? Finding goes over UDP port 5353, which a firewall may close."
-
-
-@dataclass(frozen=True, order=True)
-class FoundRegistrar:
-    """What somebody on the network says of itself. `digest` is of its key, 32 bytes; `addresses` are IP addresses."""
-
-    room: str
-    digest: bytes
-    port: int
-    addresses: tuple[str, ...]
 
 
 class Advertisement:

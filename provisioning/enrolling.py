@@ -41,7 +41,6 @@ import msgspec
 
 from device.messages.envelope import Signer
 from device.system.hardware import Hardware
-from provisioning.discovery import FoundRegistrar
 from provisioning.enrolment_messages import (
     CLAIMS_PATH,
     ENROL_PATH,
@@ -124,6 +123,16 @@ class BoxSigner(Signer, Protocol):
     def public_key(self) -> bytes:
         """The raw public key, 32 bytes."""
         ...
+
+
+@dataclass(frozen=True, order=True)
+class FoundRegistrar:
+    """What somebody on the network says of itself. `digest` is of its key, 32 bytes; `addresses` are IP addresses."""
+
+    room: str
+    digest: bytes
+    port: int
+    addresses: tuple[str, ...]
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,8 +27,7 @@ from device.errors import ConfigError, TransportError
 from device.messages.envelope import KeySigner
 from device.publish.mqtt import tls_context
 from provisioning.box_folder import BoxFolder
-from provisioning.discovery import FoundRegistrar
-from provisioning.enrolling import Place, Record
+from provisioning.enrolling import FoundRegistrar, Place, Record
 from provisioning.enrolment_messages import (
     CHALLENGE_PATH,
     RENEW_PATH,

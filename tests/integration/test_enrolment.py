@@ -24,8 +24,7 @@ from provisioning.box import EXIT_NOT_YET, EXIT_OK, Box, BoxStatus
 from provisioning.box_folder import STATUS_FILE, BoxFolder, BoxSettings
 from provisioning.box_light import NoLight
 from provisioning.certificates import CertificateAuthority, Role
-from provisioning.discovery import FoundRegistrar
-from provisioning.enrolling import BoxState
+from provisioning.enrolling import BoxState, FoundRegistrar
 from provisioning.enrolment_messages import CONTENT_TYPE
 from provisioning.mosquitto import Mosquitto, find_mosquitto, free_port
 from provisioning.refusals import Refusal

@@ -26,8 +26,7 @@ from device.trust import load_trusted
 from provisioning.box import EXIT_CANNOT, EXIT_NOT_YET, EXIT_OK, Box, BoxStatus, main
 from provisioning.box_folder import STATUS_FILE, BoxFolder
 from provisioning.box_light import Sign
-from provisioning.discovery import FoundRegistrar
-from provisioning.enrolling import BoxState, Place
+from provisioning.enrolling import BoxState, FoundRegistrar, Place
 from provisioning.enrolment_messages import Enrolled
 from provisioning.refusals import Refusal, RefusalError
 from provisioning.seed_file import SEED_FILE, read_seed, write_seed

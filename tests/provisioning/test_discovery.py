@@ -7,7 +7,8 @@ import sys
 import pytest
 from zeroconf import ServiceInfo
 
-from provisioning.discovery import ADDRESSES, FoundRegistrar, own_addresses, read_service
+from provisioning.discovery import ADDRESSES, own_addresses, read_service
+from provisioning.enrolling import FoundRegistrar
 from provisioning.enrolment_messages import SERVICE_TYPE
 from tests.integration.cable import BOX, GATEWAY, Cable, cable, needs_cable
 

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from device.messages.envelope import KeySigner
 from device.system.hardware import Hardware
 from provisioning import enrolling
-from provisioning.discovery import FoundRegistrar
 from provisioning.enrolling import (
     FINAL_S,
     GIVE_UP_S,
@@ -25,6 +24,7 @@ from provisioning.enrolling import (
     BoxState,
     Enrolling,
     Find,
+    FoundRegistrar,
     MakeKey,
     Place,
     Record,
