@@ -28,7 +28,8 @@ class Office(Protocol):
     def admit(self, seat: Seat) -> str:
         """Admit the seat's key and publish; returns the box's certificate (PEM).
 
-        Raises RefusalError KEY_IN_USE, SEAT_TAKEN or REVOKED, StorageError.
+        Raises RefusalError KEY_IN_USE, SEAT_TAKEN or REVOKED; ConfigError when another program changes the room for
+        too long, or the room cannot be published; StorageError.
         """
         ...
 
@@ -66,7 +67,7 @@ class OpenOffice:
             else:
                 self._authority.admit(seat.unit, Role.UNIT, key, line=seat.line, desk=seat.desk, life=self._life)
 
-        return self._certificate_after(change, seat.unit, seat.key)
+        return self._certificate_after(change, seat.unit, seat.key, seat)
 
     def rekey(self, unit: str, key: bytes) -> str:
         """As `Office.rekey`."""
@@ -92,20 +93,30 @@ class OpenOffice:
                 except MoodlineError as error:
                     LOG.warning("the broker was not told of the change: %s", error)
 
-    def _certificate_after(self, change: Callable[[], object], unit: str, key: bytes) -> str:
+    def _certificate_after(self, change: Callable[[], object], unit: str, key: bytes, seat: Seat | None = None) -> str:
         with self._changing:
             try:
                 change()
             except ConfigError as error:
                 LOG.warning("%s was not admitted: %s", unit, error)
-                raise RefusalError(self._reason(unit, key)) from error
+                reason = self._reason(key, seat)
+                if reason is None:
+                    raise
+                raise RefusalError(reason) from error
             self._changes += 1
             certificate = read(self._authority.certificate_path(unit), limit=CERTIFICATE_BYTES).decode()
         self.publish()
         return certificate
 
-    def _reason(self, unit: str, key: bytes) -> Refusal:
+    def _reason(self, key: bytes, seat: Seat | None) -> Refusal | None:
+        """Why the box cannot be a member; None when that is not the box's fault (the book may be locked)."""
         for entry in self._authority.members:
             if entry.key == key:
                 return Refusal.REVOKED if entry.revoked else Refusal.KEY_IN_USE
-        return Refusal.SEAT_TAKEN
+        if seat is None:
+            return None
+        taken = any(
+            entry.name == seat.unit or (not entry.revoked and (entry.line, entry.desk) == (seat.line, seat.desk))
+            for entry in self._authority.members
+        )
+        return Refusal.SEAT_TAKEN if taken or seat.replaces is not None else None

@@ -423,6 +423,13 @@ def test_who_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
         program.challenge()
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(room: RegistrarProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioning.registrar_app.BODY_TIMEOUT_S", 0.2)
+    head, body = post(ENROL_PATH, b"{}").split(b"\r\n\r\n")
+    status, answer = told(room.raw(head + b"\r\n\r\n" + body[:1]))
+    assert (status, answer.code, answer.detail) == (400, "malformed", "The body did not come within 0.2 s.")
+
+
 def test_idle_connections_are_ended_and_limited_for_each_address(tmp_path: Path) -> None:
     program = RegistrarProgram(tmp_path, ClaimLimits(connections_per_address=3, connection_s=0.6))
     with program.running(), contextlib.ExitStack() as idle:
