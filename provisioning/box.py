@@ -518,7 +518,7 @@ def _take_seed(options: argparse.Namespace) -> int:
     target = options.root / SEED_FILE
     write_seed(target, seed)
     owner = options.root.stat()
-    os.chown(target, owner.st_uid, owner.st_gid)
+    os.chown(target, owner.st_uid, owner.st_gid, follow_symlinks=False)
     spend_seed(options.seed)
     return EXIT_OK
 

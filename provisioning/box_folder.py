@@ -37,6 +37,7 @@ from device.system.clock import SystemClock
 from device.system.keys import load_signing_key, public_pem, signing_pem
 from device.system.storage import (
     DISK,
+    OWNER_ONLY,
     SESSION_FILE,
     SPILL_FILE,
     Disk,
@@ -362,11 +363,8 @@ class BoxFolder:
         unit is revoked in any case.
         """
         for path in sorted(self.root.glob(boxes.KEY_FILE + "*")):
-            size = path.stat().st_size
-            with path.open("r+b") as stream:
-                stream.write(os.urandom(size))
-                stream.flush()
-                self._disk.fsync(stream.fileno())
+            if path.is_file() and not path.is_symlink():
+                self._overwrite(path)
             self._remove(path)
         for path in sorted(self.root.iterdir()):
             if path.name == KEPT_BY_WIPE:
@@ -377,12 +375,27 @@ class BoxFolder:
                 path.unlink()
         self._disk.fsync_folder(self.root)
 
+    def _overwrite(self, path: Path) -> None:
+        try:
+            descriptor = self._disk.open(path, OWNER_ONLY)
+            try:
+                rest = os.urandom(path.stat().st_size)
+                while rest:
+                    rest = rest[self._disk.write(descriptor, rest) :]
+                self._disk.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot be overwritten ({error.strerror}).", next_step="Destroy the card instead."
+            ) from error
+
     def _make_state_folder(self) -> None:
         """It belongs to whom the box's folder belongs, though root may run this."""
         boxes.make_folder(self._state)
         if os.geteuid() == 0:
             owner = self.root.stat()
-            os.chown(self._state, owner.st_uid, owner.st_gid)
+            os.chown(self._state, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def _write(self, name: str, content: bytes) -> None:
         """What stands already is left alone: whoever watches a file begins anew when it changes."""

@@ -58,11 +58,11 @@ def read_seed(path: Path) -> Seed | None:
     Raises ConfigError naming the file and the entry. Whether it has expired the registrar decides: this box's clock may
     be wrong.
     """
-    if not path.exists():
-        return None
     try:
         content = read(path, limit=SEED_BYTES)
     except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
         raise ConfigError(error.what, next_step=_NEXT_STEP) from error
     try:
         if not msgspec.toml.decode(content):

@@ -1,14 +1,11 @@
-"""The box against the registrar's real answers over TLS: both ways in, power cuts, loss, renewal, end."""
+"""The box on its way into a room, against the registrar's real answers over TLS: both ways in, faults, power cuts."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -16,23 +13,22 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from device.clock import TimeSource
 from device.config import load_unit
 from device.errors import ConfigError, StorageError
 from device.system.clock import SystemClock
 from device.system.keys import public_pem
-from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionCounter, read_record
+from device.system.storage import SESSION_FILE, SPILL_FILE, Disk, SessionCounter
 from device.trust import load_trusted
-from provisioning.box import EXIT_CANNOT, EXIT_NOT_YET, EXIT_OK, Box, BoxStatus, main
-from provisioning.box_folder import STATUS_FILE, BoxFolder
 from provisioning.box_light import Sign
-from provisioning.enrolling import BoxState, FoundRegistrar, Place
+from provisioning.enrolling import BoxState
 from provisioning.enrolment_messages import Enrolled
-from provisioning.refusals import Refusal, RefusalError
-from provisioning.seed_file import SEED_FILE, read_seed, write_seed
-from tests.fakes.clock import FakeClock
-from tests.fakes.storage import FailingDisk, PowerCutDisk, PowerCutError
-from tests.provisioning.registrar_room import LINE, ROOM, RegistrarRoom
+from provisioning.refusals import Refusal
+from provisioning.seed_file import read_seed, write_seed
+from tests.fakes.storage import FailingDisk
+from tests.provisioning.box_bench import Bench, bench, built, power_cuts
+from tests.provisioning.registrar_room import LINE, ROOM
+
+__all__ = ["bench", "built"]
 
 P256 = (
     generate_private_key(SECP256R1())
@@ -40,81 +36,6 @@ P256 = (
     .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     .decode()
 )
-
-
-class Signs:
-    """A Signal that remembers what it showed."""
-
-    def __init__(self) -> None:
-        self.shown: list[Sign] = []
-
-    def show(self, sign: Sign) -> None:
-        if self.shown[-1:] != [sign]:
-            self.shown.append(sign)
-
-
-class Bench:
-    """One box on the bench: a root folder, a boot partition, and what stands around it."""
-
-    def __init__(self, folder: Path, room: RegistrarRoom) -> None:
-        self.root = folder / "box"
-        self.card = folder / "boot" / SEED_FILE
-        self.card.parent.mkdir()
-        self.room = room
-        self.signs = Signs()
-        self.clock = FakeClock(wall_ms=SystemClock().wall_ms())
-        self.on_network: list[FoundRegistrar] = []
-        self.on_sleep: Callable[[], None] = lambda: None
-
-    def folder(self, disk: Disk = DISK) -> BoxFolder:
-        return BoxFolder(self.root, disk=disk, clock=self.clock)
-
-    def box(self, disk: Disk = DISK) -> Box:
-        folder = self.folder(disk)
-        self.root.mkdir(mode=0o700, exist_ok=True)
-        return Box(
-            folder,
-            folder.settings(),
-            seeds=[self.card],
-            clock=self.clock,
-            signal=self.signs,
-            search=lambda room, digest: [each for each in self.on_network if digest in (None, each.digest)],
-            sleep=self.sleep,
-            jitter=lambda: 1.0,
-        )
-
-    def sleep(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.on_sleep()
-
-    def enrol(self, within_s: float = 60.0, disk: Disk = DISK) -> bool:
-        return self.box(disk).enrol(until=self.clock.monotonic() + within_s)
-
-    def lay_seed(self, changes: Mapping[str, object] = MappingProxyType({})) -> None:
-        write_seed(self.card, msgspec.structs.replace(self.room.seed(), **changes))
-
-    def status(self) -> BoxStatus:
-        return read_record(self.root / STATUS_FILE, BoxStatus)
-
-    def contents(self) -> dict[str, bytes]:
-        files = [path for path in self.root.rglob("*") if path.is_file()]
-        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A room as it was founded, to be copied."""
-    return RegistrarRoom(tmp_path_factory.mktemp("built")).folder
-
-
-@pytest.fixture
-def bench(built: Path, tmp_path: Path) -> Iterator[Bench]:
-    shutil.copytree(built, tmp_path / "room")
-    room = RegistrarRoom(tmp_path / "room")
-    made = Bench(tmp_path, room)
-    with room.serving():
-        made.on_network = [FoundRegistrar(ROOM, room.registrar.digest, room.port, ("127.0.0.1",))]
-        yield made
 
 
 def open_window(bench: Bench) -> None:
@@ -278,18 +199,6 @@ def test_new_seed_on_a_running_box_ends_a_long_pause(bench: Bench) -> None:
 # --- power cuts and loss -----------------------------------------------------------------------------------------
 
 
-def power_cuts(run: Callable[[Disk], object]) -> Iterator[int]:
-    """Run with the power cut at each durable step in turn, until a run has none; yields after each cut."""
-    for number in range(400):
-        try:
-            run(PowerCutDisk(number, bytes_per_write=4_096))
-        except PowerCutError:
-            yield number
-        else:
-            return
-    raise AssertionError("it never came to its end")
-
-
 def test_power_cut_while_the_key_is_made_leaves_no_key_or_a_whole_one_with_its_counter(bench: Bench) -> None:
     bench.on_network = []
 
@@ -403,282 +312,3 @@ def test_seed_of_a_stranger_on_an_enrolled_box_moves_it_nowhere(bench: Bench, ca
     assert "moodline-box wipe" in caplog.text
     assert load_unit(bench.root / "device.toml").unit == "b14"
     assert read_seed(bench.card) is not None
-
-
-# --- life after enrolment ----------------------------------------------------------------------------------------
-
-
-def enrolled(bench: Bench) -> dict[str, bytes]:
-    bench.lay_seed()
-    assert bench.enrol()
-    bench.room.requests.clear()
-    return bench.contents()
-
-
-def keep_well(bench: Bench, *, at_once: bool = False, within_s: float = 0.0) -> bool:
-    config = bench.folder().enrolled()
-    assert config is not None
-    return bench.box().keep_well(config, until=bench.clock.monotonic() + within_s, at_once=at_once)
-
-
-DAY_S = 86_400
-
-
-@pytest.mark.parametrize(("days", "renewed"), [(480, False), (490, True), (731, True), (4_000, True)])
-def test_certificate_is_renewed_when_a_third_of_its_life_is_left_and_long_after_its_end(
-    bench: Bench, days: int, renewed: bool
-) -> None:
-    before = enrolled(bench)
-    bench.clock.step_wall(days * DAY_S * 1_000)
-    assert keep_well(bench)
-    after = bench.contents()
-    assert (after["certificate.pem"] != before["certificate.pem"]) is renewed
-    assert after["key.pem"] == before["key.pem"]
-    assert after["roster.cose"] == before["roster.cose"]
-    assert ("/v1/renew" in bench.room.requests) is renewed
-
-
-def test_box_without_a_set_clock_does_not_renew_on_a_guess(bench: Bench) -> None:
-    before = enrolled(bench)
-    bench.clock.step_wall(-bench.clock.wall_ms())
-    bench.clock.source = TimeSource.UNSET
-    assert keep_well(bench)
-    assert bench.contents()["certificate.pem"] == before["certificate.pem"]
-    assert keep_well(bench, at_once=True)
-    assert bench.contents()["certificate.pem"] != before["certificate.pem"]
-
-
-def test_renewal_tries_again_until_the_gateway_is_up(bench: Bench) -> None:
-    enrolled(bench)
-    bench.clock.step_wall(800 * DAY_S * 1_000)
-    bench.room.is_broken = True
-    assert not keep_well(bench, within_s=30.0)
-    tries = len(bench.room.requests)
-    assert 3 <= tries <= 30
-
-    def mend() -> None:
-        bench.room.is_broken = False
-
-    bench.on_sleep = mend
-    assert keep_well(bench, within_s=30.0)
-
-
-def test_gateway_that_moved_is_found_by_its_key_and_remembered(bench: Bench) -> None:
-    enrolled(bench)
-    with bench.room.serving("127.0.0.2") as peer:
-        config = bench.folder().enrolled()
-        assert config is not None
-        record = bench.folder().record()
-        assert record is not None
-        gone = Place(("127.0.0.9",), record.place.port)
-        bench.folder().remember(msgspec.structs.replace(record, place=gone))
-        away = msgspec.structs.replace(config.broker, host="127.0.0.9")
-        bench.folder().write_config(msgspec.structs.replace(config, broker=away))
-        bench.on_network = [
-            FoundRegistrar(ROOM, bytes(32), peer.port, ("127.0.0.3",)),
-            FoundRegistrar(ROOM, bench.room.registrar.digest, peer.port, ("127.0.0.2",)),
-        ]
-        assert keep_well(bench)
-    record = bench.folder().record()
-    assert record is not None
-    assert record.place.hosts == ("127.0.0.2", "127.0.0.9")
-
-
-def test_revoked_box_is_told_once_and_asks_no_more(bench: Bench) -> None:
-    enrolled(bench)
-    bench.room.authority.revoke("b14")
-    bench.room.publish()
-    with pytest.raises(RefusalError, match="revoked"):
-        keep_well(bench, at_once=True)
-    assert (bench.status().state, bench.status().sign) == (BoxState.REVOKED, Sign.REFUSED)
-    bench.room.requests.clear()
-    with pytest.raises(RefusalError, match="revoked"):
-        bench.enrol()
-    with pytest.raises(RefusalError, match="revoked"):
-        bench.box().renew(until=None)
-    assert bench.room.requests == []
-
-
-def test_renewal_brings_a_box_back_that_lost_a_file(bench: Bench) -> None:
-    before = enrolled(bench)
-    (bench.root / "roster.cose").unlink()
-    assert bench.box().renew(until=bench.clock.monotonic())
-    assert bench.contents()["roster.cose"] == before["roster.cose"]
-
-
-def test_registrar_with_another_key_renews_nothing(bench: Bench) -> None:
-    before = enrolled(bench)
-    record = bench.folder().record()
-    assert record is not None
-    bench.folder().remember(msgspec.structs.replace(record, registrar=bytes(32)))
-    with pytest.raises(RefusalError) as caught:
-        keep_well(bench, at_once=True)
-    assert caught.value.refusal is Refusal.OTHER_CHANNEL
-    assert bench.contents()["certificate.pem"] == before["certificate.pem"]
-    assert bench.room.requests == []
-
-
-def test_power_cut_at_every_durable_write_of_a_renewal_leaves_an_enrolled_box(bench: Bench) -> None:
-    before = enrolled(bench)
-    cuts = 0
-
-    def renew(disk: Disk) -> None:
-        (bench.root / "certificate.pem").write_bytes(before["certificate.pem"])
-        (bench.root / "state" / "time.json").unlink(missing_ok=True)
-        box = bench.box(disk)
-        config = bench.folder(disk).enrolled()
-        assert config is not None
-        box.keep_well(config, until=bench.clock.monotonic(), at_once=True)
-
-    for _ in power_cuts(renew):
-        cuts += 1
-        assert bench.folder().enrolled() is not None
-    assert cuts >= 8
-
-
-def rotate(bench: Bench, disk: Disk = DISK) -> bool:
-    config = bench.folder(disk).enrolled()
-    assert config is not None
-    return bench.box(disk).rotate(config, until=bench.clock.monotonic())
-
-
-def test_key_is_changed_with_the_authority_open_and_sessions_go_on(bench: Bench) -> None:
-    before = enrolled(bench)
-    assert SessionCounter(bench.root / "state" / SESSION_FILE).raise_() == 1
-    assert rotate(bench)
-    after = bench.contents()
-    assert after["key.pem"] != before["key.pem"]
-    assert "key.pem.next" not in after
-    config = bench.folder().enrolled()
-    assert config is not None
-    assert config.unit == "b14"
-    assert SessionCounter(bench.root / "state" / SESSION_FILE).raise_() == 2
-
-
-def test_key_is_not_changed_while_the_authority_is_closed_and_the_new_one_waits(bench: Bench) -> None:
-    before = enrolled(bench)
-    bench.room.close_office()
-    with pytest.raises(RefusalError) as caught:
-        rotate(bench)
-    assert caught.value.refusal is Refusal.AUTHORITY_CLOSED
-    waiting = bench.contents()["key.pem.next"]
-    assert bench.contents()["key.pem"] == before["key.pem"]
-    assert bench.folder().enrolled() is not None
-    bench.room.open_office()
-    assert rotate(bench)
-    assert bench.contents()["key.pem"] == waiting
-
-
-def test_power_cut_at_every_durable_write_of_a_change_of_key_is_completed(bench: Bench) -> None:
-    enrolled(bench)
-    cuts = 0
-
-    def change(disk: Disk) -> None:
-        if bench.folder(disk).enrolled() is None:
-            bench.enrol(disk=disk)
-        assert rotate(bench, disk)
-
-    # The later steps are those of a box that lost its files, which has its own test.
-    for _ in itertools.islice(power_cuts(change), 14):
-        cuts += 1
-        assert bench.enrol()
-        if (bench.root / "key.pem.next").exists():
-            assert rotate(bench)
-        assert bench.folder().enrolled() is not None
-    assert cuts == 14
-
-
-def test_roster_that_came_first_brings_the_new_key_into_force(bench: Bench) -> None:
-    enrolled(bench)
-    bench.folder().next_key(make=True)
-    waiting = bench.folder().next_key(make=False)
-    assert waiting is not None
-    bench.room.office.rekey("b14", waiting.public_key)
-    bench.room.publish()
-    (bench.root / "roster.cose").write_bytes((bench.room.authority.folder / "roster.cose").read_bytes())
-    assert bench.folder().enrolled() is None
-    with bench.room.registrar.claims() as claims:
-        claims.rekeyed("b14", waiting.public_key, bench.room.authority.certificate_path("b14").read_text())
-    assert bench.enrol()
-    key = bench.folder().signer()
-    assert key is not None
-    assert key.public_key == waiting.public_key
-
-
-def test_time_that_has_come_is_kept_and_never_falls(bench: Bench) -> None:
-    bench.clock.step_wall(-bench.clock.wall_ms())
-    bench.clock.source = TimeSource.UNSET
-    enrolled(bench)
-    floor = bench.folder().floor_ms()
-    assert 0 <= SystemClock().wall_ms() - floor < 60_000
-    (bench.root / "device.toml").unlink()
-    assert bench.enrol()
-    assert bench.folder().floor_ms() >= floor
-
-
-def test_wiped_box_holds_nothing_of_the_room_and_begins_with_another_key(bench: Bench) -> None:
-    before = enrolled(bench)
-    (bench.root / "box.toml").write_text('[capture]\nmicrophone = "none"\ncamera = "imx708"\n')
-    for _ in range(2):
-        bench.folder().wipe()
-        assert set(bench.contents()) == {"box.toml"}
-    write_seed(bench.card, bench.room.seed("b15", "z" * 26))
-    assert bench.enrol()
-    assert bench.contents()["key.pem"] != before["key.pem"]
-    assert load_unit(bench.root / "device.toml").capture.camera == "imx708"
-
-
-def test_wipe_that_was_cut_off_cannot_bring_the_old_unit_back(bench: Bench) -> None:
-    before = enrolled(bench)
-    with pytest.raises(PowerCutError):
-        bench.folder(PowerCutDisk(0)).wipe()
-    damaged = bench.contents()
-    assert damaged["key.pem"] != before["key.pem"]
-    with pytest.raises(ConfigError, match=r"key\.pem"):
-        bench.enrol()
-    bench.folder().wipe()
-    assert bench.contents() == {}
-
-
-# --- the command -------------------------------------------------------------------------------------------------
-
-
-def test_command_enrols_says_how_it_stands_and_wipes(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    root = str(bench.root)
-    assert main(["status", "--root", root]) == EXIT_CANNOT
-    bench.lay_seed({"token": "z" * 26})
-    assert main(["enrol", "--folder", root, "--seed", str(bench.card), "--once"]) == EXIT_NOT_YET
-    capsys.readouterr()
-    assert main(["status", "--root", root]) == EXIT_NOT_YET
-    told = capsys.readouterr().out
-    assert "refused  token_unknown: The claim token is none of this room." in told
-    assert "do       Make a new seed file" in told
-    assert main(["renew", "--root", root]) == EXIT_CANNOT
-    bench.lay_seed()
-    takes = bench.root.parent / "takes"
-    replay = ["--capture-replay", str(takes)]
-    assert main(["enrol", "--root", root, "--seed", str(bench.card), "--wait-s", "20", *replay]) == EXIT_OK
-    assert load_unit(bench.root / "device.toml").capture.replay == takes
-    capsys.readouterr()
-    assert main(["status", "--root", root]) == EXIT_OK
-    assert "enrolled as b14 in room room-2" in capsys.readouterr().out
-    assert main(["renew", "--root", root, "--now", "--wait-s", "5"]) == EXIT_OK
-    assert main(["wipe", "--root", root, "--yes"]) == EXIT_OK
-    assert list(bench.root.iterdir()) == []
-
-
-def test_command_refuses_a_second_one_in_the_same_folder(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    with bench.folder().alone():
-        assert main(["wipe", "--root", str(bench.root), "--yes"]) == EXIT_CANNOT
-    assert "another moodline-box" in capsys.readouterr().err
-
-
-def test_root_takes_the_seed_off_the_boot_partition_for_the_boxs_own_user(bench: Bench) -> None:
-    bench.root.mkdir()
-    bench.lay_seed()
-    seed = read_seed(bench.card)
-    for _ in range(2):
-        assert main(["take-seed", "--root", str(bench.root), "--seed", str(bench.card)]) == EXIT_OK
-        assert read_seed(bench.card) is None
-        assert read_seed(bench.root / SEED_FILE) == seed
-    assert (bench.root / SEED_FILE).stat().st_uid == bench.root.stat().st_uid
