@@ -165,7 +165,8 @@ def open_office(authority: RoomAuthority, folder: RegistrarFolder) -> OpenOffice
                 f"{place}: cannot be written to by this user, so no change of the room could be published.",
                 next_step="Run it as root, who may write to all of them, while the authority is open.",
             )
-    authority.learn_certificates(folder.all_issued())
+    ca = authority.ca.certificate
+    authority.learn_certificates(each for each in folder.all_issued() if certificates.is_issued_by(each, ca))
     life = timedelta(days=folder.settings.certificate_days)
     office = OpenOffice(authority, folder.places, broker_of(folder.settings), life=life)
     office.publish()

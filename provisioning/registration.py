@@ -331,7 +331,7 @@ class Registration:
     def _enrolled(self, seat: Seat, reached: str) -> Enrolled:
         trust, settings = self.folder.trust(), self.folder.settings
         certificate = seat.certificate
-        if not certificate or is_due(x509.load_pem_x509_certificate(certificate.encode()), self._now()):
+        if not self._serves(certificate):
             assert seat.key is not None
             certificate = certificates.pem(self.folder.issue(seat.unit, seat.key, self._now())[0]).decode()
         return Enrolled(
@@ -348,6 +348,14 @@ class Registration:
             trust=trust.bundle,
             wall_ms=self._clock.wall_ms(),
         )
+
+    def _serves(self, certificate: str) -> bool:
+        """Whether a box can still begin with it: it is not due for renewal, and by the present authority."""
+        if not certificate:
+            return False
+        found = x509.load_pem_x509_certificate(certificate.encode())
+        ca = self.folder.certificate_authority()
+        return not is_due(found, self._now()) and certificates.is_issued_by(found, ca.certificate)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall_ms() // 1_000, UTC)
