@@ -13,6 +13,7 @@ _MODES: Final = {
     Mode.OFF: "Nothing is captured, and nothing leaves the gateway.",
     Mode.CLASS_AGGREGATE: "The boxes infer emotions. The gateway hands out counts over the class, and no desk's label.",
     Mode.LABELS: "The boxes infer emotions. The gateway hands out each desk's label.",
+    Mode.PRESENCE: "No emotion is inferred. Each desk tells whether a face is seen, and how loud it is.",
 }
 
 

@@ -1,7 +1,7 @@
 """From what the line delivers to what consumers get. Pure: builds documents and says which topic carries them.
 
 What may leave depends on the signed policy's mode alone: `labels` hands out one document per desk, `class-aggregate`
-only counts over at least `min_group` desks, `off` nothing at all.
+only counts over at least `min_group` desks, `presence` one document per desk without any emotion, `off` nothing at all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from device.gateway.documents import (
     AlertDocument,
     ClassDocument,
     LabelDocument,
+    Presence,
     Senses,
     Severity,
     Shares,
@@ -24,7 +25,7 @@ from device.gateway.documents import (
 )
 from device.line.actions import Alert, Deliver, Gap, Notice, Publish
 from device.messages import topics
-from device.messages.label import PERMILLE, LabelState
+from device.messages.label import LEVEL_FLOOR_DBFS, LEVEL_STEP_DB, PERMILLE, Label, LabelState, SenseState
 from models.labels import EMOTIONS
 
 UNNAMED: Final = "unnamed"
@@ -62,6 +63,7 @@ _STATES: Final[dict[LabelState, StateName]] = {
     LabelState.ABSTAINED: "abstained",
     LabelState.MUTED: "muted",
     LabelState.OPTED_OUT: "opted_out",
+    LabelState.PRESENCE: "presence",
 }
 
 
@@ -90,6 +92,15 @@ def label_document(delivered: Deliver, *, room: str, desk: str) -> LabelDocument
         accepted_ms=delivered.arrived_wall_ms,
         delay_ms=max(0, delivered.arrived_wall_ms - label.window_end_ms) if delivered.time_plausible else None,
         model=label.bundle,
+        presence=_presence(label) if label.state is LabelState.PRESENCE else None,
+    )
+
+
+def _presence(label: Label) -> Presence:
+    seen = {SenseState.PRESENT: True, SenseState.NO_FACE: False}
+    heard = label.speech is SenseState.PRESENT
+    return Presence(
+        face_seen=seen.get(label.face), level_dbfs=LEVEL_FLOOR_DBFS + LEVEL_STEP_DB * label.level if heard else None
     )
 
 

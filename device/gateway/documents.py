@@ -14,10 +14,10 @@ from device.clock import TimeSource
 from device.messages.label import SenseState
 from models.labels import AbstainReason, Emotion
 
-StateName = Literal["given", "abstained", "muted", "opted_out"]
+StateName = Literal["given", "abstained", "muted", "opted_out", "presence"]
 Status = Literal["signed", "witnessed"]
 Severity = Literal["refused", "warning", "note"]
-Mode = Literal["off", "class-aggregate", "labels"]
+Mode = Literal["off", "class-aggregate", "labels", "presence"]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +36,13 @@ class Senses(Document, frozen=True, kw_only=True):
 
     speech: SenseState
     face: SenseState
+
+
+class Presence(Document, frozen=True, kw_only=True):
+    """What a box says that infers no emotion; null where the sense gives nothing. Levels come in steps of 6 dB."""
+
+    face_seen: bool | None
+    level_dbfs: int | None
 
 
 class LabelDocument(Document, frozen=True, kw_only=True):
@@ -67,6 +74,7 @@ class LabelDocument(Document, frozen=True, kw_only=True):
     accepted_ms: int
     delay_ms: int | None
     model: str
+    presence: Presence | None = None
 
 
 class AlertDocument(Document, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from device.gateway.documents import LabelDocument, LineState
 from device.gateway.store import Store
 from device.line.actions import Action, Alert, Deliver, Gap, Infer, Notice, Persist, Publish, Witnessed
 from device.messages import topics
+from device.messages.label import Label, LabelState
 from device.messages.policy import Mode
 from device.messages.topics import TopicKind
 
@@ -104,6 +105,11 @@ class _ShownRound:
     signed: tuple[str, ...]
 
 
+def _infers(label: Label) -> bool:
+    """Whether the unit ran the emotion networks for this label."""
+    return label.state in (LabelState.GIVEN, LabelState.ABSTAINED)
+
+
 class LineShell:
     """One line: its machine, what is still to be carried out, and what the page shows of it."""
 
@@ -148,7 +154,7 @@ class LineShell:
         """The broker is there: the line goes on, and late joiners get the latest labels again."""
         self._do(self._machine.connected(now, wall_ms), now, wall_ms)
         for unit in self._units:
-            if self._out.mode is Mode.LABELS and unit in self._latest:
+            if self._out.mode.shows_desks and unit in self._latest:
                 self._send(label_message(self._latest[unit], newest=True))
             elif self._out.mode is not Mode.LABELS:
                 # A label that an earlier policy let the broker keep must not outlive that policy.
@@ -209,6 +215,9 @@ class LineShell:
 
     def _noted(self, action: Action, now: float, wall_ms: int) -> Iterable[Action | Told]:
         """Alerts are told apart from repeats once, when they come, not again at each try to store them."""
+        if isinstance(action, Deliver) and self._out.mode is Mode.PRESENCE and _infers(action.label):
+            said = "The policy lets no emotion be inferred; perhaps this is a label of before that policy."
+            action = Alert(Verdict.BAD_LABEL, action.unit, said, action.line)
         if not isinstance(action, Alert | Gap):
             return (action,)
         if isinstance(action, Alert):
@@ -263,7 +272,7 @@ class LineShell:
         if newest:
             self._latest[document.unit] = document
             self._out.class_picture.add(document)
-        if self._out.mode is Mode.LABELS:
+        if self._out.mode.shows_desks:
             self._send(label_message(document, newest=newest))
             if newest:
                 self._show(document)
@@ -282,7 +291,7 @@ class LineShell:
             newest = latest is not None and latest.event_id == document.event_id
             if newest:
                 self._latest[document.unit] = document
-            if self._out.mode is Mode.LABELS:
+            if self._out.mode.shows_desks:
                 if newest:
                     self._show(document)
                 if news.enough:
@@ -291,7 +300,7 @@ class LineShell:
     # --- page ----------------------------------------------------------------------------------------------------
 
     def _show(self, document: LabelDocument) -> None:
-        if self._out.mode is Mode.LABELS:
+        if self._out.mode.shows_desks:
             self._out.board.put(f"desk/{self.line}/{document.unit}", document)
 
     def _show_line(self) -> None:

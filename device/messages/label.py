@@ -1,7 +1,7 @@
 """The sealed label: a closed list of fields in a plaintext of one fixed size.
 
 No audio, image, embedding or identity has a place here, and every state of a desk (label given, abstained, muted,
-opted out) fills the same number of bytes, so that a sealed label says nothing by its length.
+opted out, presence) fills the same number of bytes, so that a sealed label says nothing by its length.
 
 Plaintext, `LABEL_BYTES` long: one byte n, then n bytes of deterministic CBOR (a map with the integer keys of `_Key`),
 then zeros.
@@ -25,6 +25,10 @@ LABEL_BYTES: Final = 64
 BUNDLE_CHARACTERS: Final = 16
 #: Full scale of confidence and shares.
 PERMILLE: Final = 1_000
+#: A presence label tells the sound level in so many steps of so many dB, the first from `LEVEL_FLOOR_DBFS` up.
+LEVELS: Final = 16
+LEVEL_STEP_DB: Final = 6
+LEVEL_FLOOR_DBFS: Final = -96
 
 
 class LabelState(IntEnum):
@@ -34,6 +38,7 @@ class LabelState(IntEnum):
     ABSTAINED = 1
     MUTED = 2
     OPTED_OUT = 3
+    PRESENCE = 4
 
 
 class SenseState(StrEnum):
@@ -69,6 +74,7 @@ class _Key(IntEnum):
 
 _TIME_SOURCES: Final = tuple(TimeSource)
 _SENSES: Final = tuple(SenseState)
+_NOTHING_SENSED: Final = (SenseState.OFF, SenseState.FAILED, SenseState.WARMING_UP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,9 @@ class Label:
     `window_end_ms` is the unit's wall time (a claim; `time_source` says how far to believe it). `confidence`,
     `share_speech` and `share_face` are whole thousandths, 0..1000. `emotion` is set if and only if `state` is GIVEN,
     `abstain_reason` if and only if it is ABSTAINED. `bundle` names the model bundle, at most 16 ASCII characters.
-    Raises ValueError when the fields contradict each other.
+    A PRESENCE label says by `face` whether a face is seen (present or no_face) and, where `speech` is present, by
+    `level` how loud it is: from -96 + 6 * level dB of full scale up; and nothing else. Raises ValueError when the
+    fields contradict each other.
     """
 
     window_end_ms: int
@@ -92,6 +100,7 @@ class Label:
     face: SenseState = SenseState.OFF
     abstain_reason: AbstainReason | None = None
     bundle: str = ""
+    level: int = 0
 
     def __post_init__(self) -> None:
         if (self.emotion is not None) != (self.state is LabelState.GIVEN):
@@ -104,6 +113,20 @@ class Label:
             raise ValueError(f"a bundle's name is at most {BUNDLE_CHARACTERS} ASCII characters")
         if not 0 <= self.window_end_ms < 2**48:
             raise ValueError("the window's end is milliseconds since 1970, below 2^48")
+        if self.state is LabelState.PRESENCE:
+            self._check_presence()
+        elif self.level:
+            raise ValueError("a sound level stands in a presence label and in no other")
+
+    def _check_presence(self) -> None:
+        if self.confidence or self.share_speech or self.share_face or self.bundle:
+            raise ValueError("a presence label comes of no model, confidence or share")
+        if self.speech not in (SenseState.PRESENT, *_NOTHING_SENSED):
+            raise ValueError("a presence label says of the sound how loud it is, and nothing else")
+        if self.face not in (SenseState.PRESENT, SenseState.NO_FACE, *_NOTHING_SENSED):
+            raise ValueError("a presence label says whether a face is seen, and nothing else of it")
+        if not 0 <= self.level < (LEVELS if self.speech is SenseState.PRESENT else 1):
+            raise ValueError(f"the level is a step from 0 to {LEVELS - 1}, and 0 where nothing is heard")
 
 
 def encode_label(label: Label) -> bytes:
@@ -115,7 +138,7 @@ def encode_label(label: Label) -> bytes:
             _Key.TIME_SOURCE: _TIME_SOURCES.index(label.time_source),
             _Key.STATE: int(label.state),
             _Key.EMOTION: label.emotion.code if label.emotion else 0,
-            _Key.CONFIDENCE: label.confidence,
+            _Key.CONFIDENCE: label.level if label.state is LabelState.PRESENCE else label.confidence,
             _Key.SHARE_SPEECH: label.share_speech,
             _Key.SHARE_FACE: label.share_face,
             _Key.SPEECH: _SENSES.index(label.speech),
@@ -151,16 +174,18 @@ def _decode(plaintext: bytes) -> Label:
     emotion, reason = fields.unsigned(_Key.EMOTION), fields.unsigned(_Key.ABSTAIN_REASON)
     if (emotion and state is not LabelState.GIVEN) or (reason and state is not LabelState.ABSTAINED):
         raise ValueError("state and content contradict each other")
+    number, is_level = fields.unsigned(_Key.CONFIDENCE), state is LabelState.PRESENCE
     return Label(
         window_end_ms=fields.unsigned(_Key.WINDOW_END_MS),
         time_source=_TIME_SOURCES[fields.unsigned(_Key.TIME_SOURCE)],
         state=state,
         emotion=EMOTIONS[emotion] if state is LabelState.GIVEN else None,
-        confidence=fields.unsigned(_Key.CONFIDENCE),
+        confidence=0 if is_level else number,
         share_speech=fields.unsigned(_Key.SHARE_SPEECH),
         share_face=fields.unsigned(_Key.SHARE_FACE),
         speech=_SENSES[fields.unsigned(_Key.SPEECH)],
         face=_SENSES[fields.unsigned(_Key.FACE)],
         abstain_reason=ABSTAIN_REASONS[reason - 1] if reason else None,
         bundle=fields.text(_Key.BUNDLE),
+        level=number if is_level else 0,
     )

@@ -27,11 +27,23 @@ EUROPEAN_UNION: Final = frozenset((
 
 
 class Mode(StrEnum):
-    """How much leaves the gateway; its position is the code on the wire."""
+    """How much leaves the gateway; its position is the code on the wire. PRESENCE infers no emotion: a desk tells
+    whether a face is seen and how loud it is."""
 
     OFF = "off"
     CLASS_AGGREGATE = "class-aggregate"
     LABELS = "labels"
+    PRESENCE = "presence"
+
+    @property
+    def infers_emotions(self) -> bool:
+        """Whether boxes run the emotion networks."""
+        return self in (Mode.CLASS_AGGREGATE, Mode.LABELS)
+
+    @property
+    def shows_desks(self) -> bool:
+        """Whether consumers see each desk by itself."""
+        return self in (Mode.LABELS, Mode.PRESENCE)
 
 
 class Purpose(StrEnum):
@@ -112,7 +124,7 @@ def check_policy(policy: DeploymentPolicy) -> None:
     natural persons in the areas of workplace and education institutions, except for medical or safety reasons.
     """
     if (
-        policy.mode is not Mode.OFF
+        policy.mode.infers_emotions
         and policy.jurisdiction in EUROPEAN_UNION
         and policy.setting in (Setting.EDUCATION, Setting.WORKPLACE)
         and policy.purpose not in (Purpose.MEDICAL, Purpose.SAFETY)
@@ -121,7 +133,8 @@ def check_policy(policy: DeploymentPolicy) -> None:
             f"policy of room {policy.room}: inferring emotions in the setting {policy.setting.value!r} for the purpose"
             f" {policy.purpose.value!r} is prohibited in {policy.jurisdiction} by Article 5(1)(f) of Regulation (EU)"
             " 2024/1689 (AI Act).",
-            next_step="Set the mode to 'off', or have a policy with a medical or safety purpose approved and signed.",
+            next_step="Set the mode to 'presence' (whether a face is seen, and how loud it is; no emotion) or 'off', or"
+            " have a policy with a medical or safety purpose approved and signed.",
         )
 
 

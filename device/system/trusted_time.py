@@ -50,6 +50,7 @@ class TrustedTime:
         self._floor_ms = self._known_ms = self._tried_ms = max(_read(path), known_ms)
         self._known_at = clock.monotonic()
         self._refused = False
+        self._granted: tuple[int, float] | None = None
 
     @property
     def floor_ms(self) -> int:
@@ -61,6 +62,16 @@ class TrustedTime:
         the clock itself judges."""
         return self._floor_ms if self._clock.time_source() is TimeSource.UNSET else None
 
+    def now_ms(self) -> int | None:
+        """The time now, in milliseconds since 1970: of a clock that is set, else of the newest grant that was believed
+        and what has gone by since; None before the first."""
+        if self._clock.time_source() is not TimeSource.UNSET:
+            return self._clock.wall_ms()
+        if self._granted is None:
+            return None
+        wall_ms, at = self._granted
+        return wall_ms + round((self._clock.monotonic() - at) * 1_000)
+
     def note(self, wall_ms: int, source: TimeSource, *, at_once: bool = False) -> bool:
         """Take in a time from a verified grant or a clock set by NTP; False when it is not believed.
 
@@ -68,6 +79,8 @@ class TrustedTime:
         """
         if source is TimeSource.UNSET or (source is TimeSource.GATEWAY and not self._is_believable(wall_ms)):
             return False
+        if source is TimeSource.GATEWAY:
+            self._granted = wall_ms, self._clock.monotonic()
         self._floor_ms = max(self._floor_ms, wall_ms)
         if source is TimeSource.NTP and wall_ms > self._known_ms:
             self._known_ms, self._known_at = wall_ms, self._clock.monotonic()

@@ -16,7 +16,7 @@ from device.inference.ports import FaceDetector
 from device.messages.label import SenseState
 from device.unit.hearing import Hearing
 from device.unit.seeing import Seeing
-from device.unit.sense import Sense
+from device.unit.sense import Sense, open_all
 from device.unit.stages import StageTimes
 
 
@@ -54,13 +54,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Open the sources. Raises CaptureError when there are some and none can be opened."""
-        now = self._clock.monotonic()
-        senses = [sense for sense in (self._microphone, self._camera) if not sense.is_off]
-        for sense in senses:
-            sense.open(now)
-        failures = [sense.failure for sense in senses if sense.failure is not None]
-        if senses and len(failures) == len(senses):
-            raise failures[0]
+        open_all((self._microphone, self._camera), self._clock.monotonic())
 
     def stop(self) -> None:
         """Close the sources and forget what they gave; `start` opens them again."""

@@ -20,6 +20,7 @@ from device.errors import CaptureError, StorageError
 from device.inference.decision import Decision
 from device.messages.schedule import Schedule, ScheduleKind, Span, draw_sessions, in_session, is_open, local_day
 from device.system.storage import DISK, Disk, read_record, write_record
+from device.unit.presence import Presence
 from device.unit.service import Senses
 
 LOG: Final = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class ScheduledSenses:
         if self._follow():
             self._senses.pump()
 
-    def tick(self, now: float) -> Decision | None:
+    def tick(self, now: float) -> Decision | Presence | None:
         """Decide about the window that ends now; None while the schedule is closed."""
         return self._senses.tick(now) if self._follow() else None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from device.errors import CaptureError
 from device.frames import AudioBlock, VideoFrame
@@ -99,3 +100,13 @@ class Sense(Generic[Content]):
         self.failure = error
         self._retry_at = now + self._retry_s
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+
+
+def open_all(senses: Iterable[Sense[Any]], now: float) -> None:
+    """Open the sources that are configured. Raises CaptureError when there are some and none can be opened."""
+    wanted = [sense for sense in senses if not sense.is_off]
+    for sense in wanted:
+        sense.open(now)
+    failures = [sense.failure for sense in wanted if sense.failure is not None]
+    if wanted and len(failures) == len(wanted):
+        raise failures[0]

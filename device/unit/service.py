@@ -27,6 +27,7 @@ from device.publish.spill import Spill
 from device.system.systemd import ServiceNotifier
 from device.system.trusted_time import TrustedTime
 from device.trust import TrustChange, line_in
+from device.unit.presence import Presence
 from device.unit.proofs import ProofFolder
 from device.unit.status import ENROL_ANEW, REVOKED, RUNNING, UnitStatus, status_payload
 
@@ -52,8 +53,8 @@ class Senses(Protocol):
         """Drain the sources."""
         ...
 
-    def tick(self, now: float) -> Decision:
-        """Decide about the window that ends now."""
+    def tick(self, now: float) -> Decision | Presence | None:
+        """Decide about the window that ends now; None when nothing may be captured."""
         ...
 
     @property
@@ -300,7 +301,18 @@ class UnitService:
     def _sensed_label(self, senses: Senses, now: float) -> Label:
         senses.pump()
         decision = senses.tick(now)
+        if decision is None:
+            return self._muted_label(now)
         wall_ms, source = self._time_at(senses.window_end)
+        if isinstance(decision, Presence):
+            return Label(
+                window_end_ms=wall_ms,
+                time_source=source,
+                state=LabelState.PRESENCE,
+                speech=decision.speech,
+                face=decision.face,
+                level=decision.level,
+            )
         given = decision.label is not None
         return Label(
             window_end_ms=wall_ms,

@@ -22,7 +22,7 @@ from device.inference.face_detector import BlazeFace
 from device.inference.tflite import TFLiteRuntime
 from device.line.unit import LineUnit
 from device.messages import topics
-from device.messages.policy import Mode
+from device.messages.policy import DeploymentPolicy, Mode
 from device.messages.roster import Roster
 from device.messages.trust_bundle import BUNDLE_BYTES
 from device.publish.mqtt import MqttLink
@@ -33,10 +33,12 @@ from device.system.storage import DISK, SESSION_FILE, SPILL_FILE, Disk, SessionC
 from device.system.systemd import ServiceNotifier
 from device.system.tls import certificate_begins_ms
 from device.system.trusted_time import TIME_FILE, TrustedTime
-from device.trust import PROVISION_AGAIN, Trusted, TrustStore, load_signer, load_trusted
+from device.trust import PROVISION_AGAIN, TrustStore, load_signer, load_trusted
 from device.unit.pipeline import Pipeline
+from device.unit.presence import PresencePipeline
 from device.unit.proofs import FOLDER, ProofFolder
-from device.unit.service import Identity, UnitService
+from device.unit.schedule import SEED_FILE, CaptureTimes, DailySeed, ScheduledSenses
+from device.unit.service import Identity, Senses, UnitService
 from device.unit.status import last_will
 
 LOG: Final = logging.getLogger(__name__)
@@ -63,13 +65,16 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
     config = _on_its_line(config, trusted.roster)
     keys = {unit.unit: unit.key for unit in trusted.roster.units_of(config.line)}
     signer = load_signer(config.trust, config.unit, keys.get(config.unit))
-    pipeline, observe, bundle = _senses(config, trusted, clock)
-    session = SessionCounter(config.state / SESSION_FILE, disk=disk).raise_()
-    spill = _open_spill(config, trusted.roster, session, disk)
-    status_topic = topics.unit_status(config.room, config.line, config.unit)
     time = TrustedTime(
         config.state / TIME_FILE, clock, known_ms=certificate_begins_ms(config.trust.certificate), disk=disk
     )
+    senses, observe, bundle = _senses(config, trusted.policy, clock)
+    if senses is not None:
+        seeds = DailySeed(config.state / SEED_FILE, disk=disk)
+        senses = ScheduledSenses(senses, CaptureTimes(trusted.policy.capture, seeds), time.now_ms)
+    session = SessionCounter(config.state / SESSION_FILE, disk=disk).raise_()
+    spill = _open_spill(config, trusted.roster, session, disk)
+    status_topic = topics.unit_status(config.room, config.line, config.unit)
     link = _link(config, LastWill(status_topic, last_will(config.unit, config.line, session)), time)
     machine = LineUnit(
         roster=trusted.roster,
@@ -83,7 +88,7 @@ def build(config: UnitConfig, clock: Clock | None = None, disk: Disk = DISK) -> 
     return UnitService(
         Identity(config.room, config.line, config.unit, session, bundle, trusted.policy.mode.value, signer.public_key),
         clock=clock,
-        senses=pipeline,
+        senses=senses,
         machine=machine,
         spill=spill,
         link=link,
@@ -149,20 +154,25 @@ def _open_spill(config: UnitConfig, roster: Roster, session: int, disk: Disk) ->
 
 
 def _senses(
-    config: UnitConfig, trusted: Trusted, clock: Clock
-) -> tuple[Pipeline | None, Callable[[int], None] | None, str]:
-    """The pipeline (None when nothing may be inferred), what to call at each tick, and the bundle's name."""
+    config: UnitConfig, policy: DeploymentPolicy, clock: Clock
+) -> tuple[Senses | None, Callable[[int], None] | None, str]:
+    """The pipeline (None when nothing may be captured), what to call at each tick, and the bundle's name.
+
+    Where the policy lets presence be told alone, no emotion network is loaded, and the name is empty.
+    """
     folder = config.inference.bundle or BUNDLE
-    if trusted.policy.mode is Mode.OFF or config.muted:
+    if policy.mode is Mode.OFF or config.muted:
         LOG.info("Nothing is captured: %s", "muted" if config.muted else "the deployment policy's mode is off")
-        return None, None, read_manifest(folder).version
+        return None, None, "" if policy.mode is Mode.PRESENCE else read_manifest(folder).version
     runtime = TFLiteRuntime(config.inference.runtime, threads=config.inference.threads)
-    bundle = load_bundle(folder, runtime)
     sources = open_sources(config.capture, clock)
+    observe = None if sources.replay is None else _announce_takes(sources.replay)
+    if policy.mode is Mode.PRESENCE:
+        return PresencePipeline(clock, sources.audio, sources.video, BlazeFace(runtime)), observe, ""
+    bundle = load_bundle(folder, runtime)
     pipeline = Pipeline(
         clock, sources.audio, sources.video, bundle, BlazeFace(runtime), Decider(bundle.manifest.decision)
     )
-    observe = None if sources.replay is None else _announce_takes(sources.replay)
     return pipeline, observe, bundle.manifest.version
 
 

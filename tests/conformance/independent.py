@@ -50,7 +50,7 @@ LABEL: Final = (
     " speech face abstain_reason bundle"
 )
 #: Highest code of each label field that has codes, or of a number.
-LABEL_LIMITS: Final = (1, 2**48 - 1, 2, 3, 6, 1_000, 1_000, 1_000, 7, 7)
+LABEL_LIMITS: Final = (1, 2**48 - 1, 2, 4, 6, 1_000, 1_000, 1_000, 7, 7)
 SEALED: Final = {1: 112, 2: 1_200}
 OPENING: Final = {1: 32, 2: 1_216}
 
@@ -481,6 +481,10 @@ def read_label(plaintext: bytes) -> dict[str, Any]:
     need(number(row[10]) and isinstance(row[11], str) and len(row[11]) <= 16 and row[11].isascii(), "bad_label")
     state, emotion, reason = row[3], row[4], row[10]
     need(row[0] == 1 and (state == 0 or emotion == 0) and (reason > 0) == (state == 1), "bad_label")
+    if state == 4:
+        heard, seen = row[8], row[9]
+        need(heard in (0, 1, 2, 3) and seen in (0, 1, 2, 3, 5) and row[6:8] == [0, 0] and row[11] == "", "bad_label")
+        need(row[5] <= (15 if heard == 0 else 0), "bad_label")
     return dict(zip(LABEL.split(), row, strict=True))
 
 

@@ -22,7 +22,7 @@ from device.gateway.consumers import (
 )
 from device.gateway.documents import ClassDocument, StateName, encode
 from device.line.actions import Alert, Deliver, Gap, Notice
-from device.messages.label import Label, LabelState, SenseState
+from device.messages.label import LEVELS, Label, LabelState, SenseState
 from models.labels import ABSTAIN_REASONS, EMOTIONS, AbstainReason, Emotion
 from tests.gateway import schemas
 from tests.gateway.scripted import a_label
@@ -79,6 +79,18 @@ EVERY_LABEL = [
     ),
     without_emotion(LabelState.MUTED),
     without_emotion(LabelState.OPTED_OUT),
+    *(
+        Label(
+            window_end_ms=WINDOW_END_MS,
+            time_source=TimeSource.NTP,
+            state=LabelState.PRESENCE,
+            speech=SenseState.PRESENT,
+            face=face,
+            level=level,
+        )
+        for face, level in ((SenseState.PRESENT, 0), (SenseState.NO_FACE, LEVELS - 1), (SenseState.FAILED, 7))
+    ),
+    without_emotion(LabelState.PRESENCE),
 ]
 
 
@@ -89,6 +101,16 @@ def test_every_label_that_can_be_sent_agrees_with_the_schema(label: Label) -> No
     document = label_document(delivered(label), room="lab", desk="Desk 1")
     schemas.check("label", encode(document))
     schemas.check("label", encode(with_witnesses(document, 2, enough=True)))
+
+
+def test_presence_says_what_is_known_of_face_and_sound() -> None:
+    told = [label_document(delivered(label), room="lab", desk="Desk 1").presence for label in EVERY_LABEL[-4:]]
+    assert [(presence.face_seen, presence.level_dbfs) for presence in told if presence is not None] == [
+        (True, -96),
+        (False, -6),
+        (None, -54),
+        (None, None),
+    ]
 
 
 def test_a_label_says_all_that_was_signed_and_nothing_else() -> None:
@@ -116,6 +138,7 @@ def test_a_label_says_all_that_was_signed_and_nothing_else() -> None:
         "accepted_ms": WINDOW_END_MS + 140,
         "delay_ms": 140,
         "model": "2026.11-1",
+        "presence": None,
     }
 
 

@@ -70,6 +70,7 @@ def test_emotion_inference_in_eu_education_is_refused_by_article(
     with pytest.raises(ConfigError, match=r"Article 5\(1\)\(f\)") as refused:
         check_policy(forbidden)
     assert "medical or safety" in refused.value.next_step
+    assert "'presence'" in refused.value.next_step, "what may be had without an emotion is offered"
     with pytest.raises(ConfigError):
         sign_policy(forbidden, AUTHORITY)
 
@@ -80,10 +81,11 @@ def test_emotion_inference_in_eu_education_is_refused_by_article(
         {"purpose": Purpose.MEDICAL},
         {"purpose": Purpose.SAFETY},
         {"mode": Mode.OFF},
+        {"mode": Mode.PRESENCE},
         {"jurisdiction": "CH"},
         {"setting": Setting.LABORATORY},
     ],
-    ids=["medical", "safety", "off", "outside the Union", "laboratory"],
+    ids=["medical", "safety", "off", "presence", "outside the Union", "laboratory"],
 )
 def test_what_the_article_leaves_open(changes: dict[str, object]) -> None:
     base = replace(LAWFUL, setting=Setting.EDUCATION, purpose=Purpose.EDUCATION)

@@ -33,6 +33,7 @@ def test_a_policy_with_sampled_sessions() -> None:
     [
         (Mode.OFF, "Nothing is captured", "Microphone"),
         (Mode.CLASS_AGGREGATE, "Fewer than 11 desks are not counted.", "each desk's label"),
+        (Mode.PRESENCE, "No emotion is inferred. Each desk tells whether a face is seen", "infer emotions"),
     ],
 )
 def test_each_mode_says_what_is_told_and_nothing_of_what_is_not(mode: Mode, says: str, leaves_out: str) -> None:

@@ -127,3 +127,16 @@ def test_a_disk_that_refuses_is_told_and_stops_nothing(
     assert len(caplog.records) == 1 and "cannot be kept" in caplog.text
     assert time.note(NOW_MS + 4 * DAY_MS, TimeSource.GATEWAY)
     assert stored(tmp_path / TIME_FILE) == NOW_MS + 4 * DAY_MS
+
+
+def test_the_time_now_is_the_set_clocks_or_the_newest_believed_grants(tmp_path: Path, clock: FakeClock) -> None:
+    time = TrustedTime(tmp_path / TIME_FILE, clock, known_ms=clock.wall_ms())
+    clock.source = TimeSource.NTP
+    assert time.now_ms() == clock.wall_ms()
+    clock.source = TimeSource.UNSET
+    assert time.now_ms() is None, "the floor says what time it is not, and no more"
+    granted = clock.wall_ms() + 60_000
+    assert time.note(granted, TimeSource.GATEWAY)
+    assert not time.note(granted + 2 * AHEAD_MS, TimeSource.GATEWAY)
+    clock.advance(2.5)
+    assert time.now_ms() == granted + 2_500

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.clock import TimeSource
 from device.errors import CaptureError, CaptureReason
-from device.inference.decision import Decider, DecisionParameters
+from device.inference.decision import Decider, Decision, DecisionParameters
 from device.messages.label import SenseState
 from device.messages.schedule import ALWAYS, MINUTE_MS, Hours, Offset, Schedule, ScheduleKind
 from device.unit.pipeline import Pipeline
@@ -19,6 +20,8 @@ from tests.fakes.capture import FakeAudio, FakeVideo, gone, tone
 from tests.fakes.clock import FakeClock
 from tests.fakes.inference import FakeBundle, FakeDetector
 from tests.fakes.storage import FailingDisk
+from tests.unit.test_service import LINK, Unit
+from tests.unit.units import ScheduledUnit
 
 #: Friday, 15 January 2027, 08:00 UTC.
 EIGHT_MS = 1_800_000_000_000
@@ -69,6 +72,7 @@ class Desk:
             self.video.put(PICTURE, now)
         self.senses.pump()
         decision = self.senses.tick(now)
+        assert decision is None or isinstance(decision, Decision)
         return (None, None) if decision is None else (decision.label, decision.speech)
 
 
@@ -173,3 +177,51 @@ def test_a_disk_that_refuses_stops_nothing(tmp_path: Path, caplog: pytest.LogCap
     seeds = DailySeed(tmp_path / "no folder" / SEED_FILE)
     assert seeds.of(20_000) == seeds.of(20_000)
     assert "would draw" in caplog.text
+
+
+SUNDAYS = Schedule(kind=ScheduleKind.HOURS, zone="UTC", offsets=(Offset(0, 0),), hours=(Hours((6,), 0, 24 * 60),))
+
+
+def seen_from_outside(unit: Unit) -> tuple[list[dict[str, object]], list[int]]:
+    """A unit's public statuses, and the sizes of the links that it sent."""
+    return unit.statuses(), [len(payload) for topic, payload in unit.room.broker.published if topic == LINK]
+
+
+def test_g4_a_desk_outside_its_hours_looks_from_outside_like_a_speaking_and_like_a_muted_one(tmp_path: Path) -> None:
+    closed = ScheduledUnit(tmp_path / "closed", SUNDAYS)
+    speaking = ScheduledUnit(tmp_path / "speaking", ALWAYS)
+    muted = Unit(tmp_path / "muted", muted=True)
+    for unit in (closed, speaking, muted):
+        unit.run(5.0)
+    assert seen_from_outside(closed) == seen_from_outside(speaking) == seen_from_outside(muted)
+    assert len(seen_from_outside(closed)[1]) >= 8
+    assert (closed.scripted.ticks, closed.is_listening()) == (0, False)
+    assert {label["state"] for label in closed.labels()} == {"muted"}
+    assert {label["state"] for label in speaking.labels()} == {"given"}
+
+
+def test_a_box_without_a_clock_opens_its_senses_when_a_grant_tells_the_time(tmp_path: Path) -> None:
+    fridays = Schedule(kind=ScheduleKind.HOURS, zone="UTC", offsets=(Offset(0, 0),), hours=(Hours((4,), 0, 24 * 60),))
+    unit = ScheduledUnit(tmp_path, fridays)
+    unit.link.die()
+    unit.clock.source = TimeSource.UNSET
+    unit.start(session=4)
+    assert not unit.is_listening()
+    unit.run(2.0, gateway=False)
+    assert (unit.scripted.ticks, unit.is_listening()) == (0, False)
+    unit.run(3.0)
+    assert unit.is_listening() and unit.scripted.ticks > 0
+
+
+def test_the_hours_open_and_close_while_the_service_runs(tmp_path: Path) -> None:
+    unit = ScheduledUnit(tmp_path, LESSON)
+    unit.run(2.0)
+    assert unit.labels()[-1]["state"] == "given"
+    unit.clock.step_wall(3_600_000)
+    unit.run(2.0)
+    assert unit.labels()[-1]["state"] == "muted" and not unit.is_listening()
+    unit.clock.step_wall(-3_600_000)
+    unit.run(2.0)
+    assert unit.labels()[-1]["state"] == "given" and unit.is_listening()
+    sequences = {label["sequence"] for label in unit.labels()}
+    assert sequences == set(range(1, len(sequences) + 1)), "no label is lost over the change"

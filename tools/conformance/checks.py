@@ -17,7 +17,7 @@ from device.errors import RemoteMessageError, Verdict
 from device.line.verify import OpenRound, Verifier, follow_link, step_10_open
 from device.messages.envelope import ContentType, digest, open_envelope, seal_envelope
 from device.messages.grant import NOTHING_ACCEPTED, decode_grant, sign_grant
-from device.messages.label import Label, LabelState
+from device.messages.label import Label, LabelState, SenseState
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.roster import sign_roster
 from device.messages.sealing import Place, Sealer
@@ -324,7 +324,7 @@ def _every_state() -> list[Label]:
         replace(plain, state=LabelState.ABSTAINED, abstain_reason=AbstainReason.SILENCE),
         plain,
         replace(plain, state=LabelState.OPTED_OUT),
-        plain,
+        replace(plain, state=LabelState.PRESENCE, speech=SenseState.PRESENT, face=SenseState.NO_FACE, level=9),
     ]
 
 

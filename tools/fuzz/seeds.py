@@ -17,7 +17,7 @@ from device.messages.roster import sign_roster
 from device.messages.schedule import MINUTE_MS, Hours, Offset, Schedule, ScheduleKind
 from tools.fuzz.targets import AUTHORITY, encoded, framed
 from tools.vectors import room
-from tools.vectors.cases import LIMITS, WALL_MS, abstained, given
+from tools.vectors.cases import LIMITS, WALL_MS, abstained, given, presence
 from tools.vectors.hostile import parts
 from tools.vectors.logs import log_from_json
 
@@ -117,7 +117,7 @@ def _authority() -> Iterator[bytes]:
     for name, raw in (("roster", roster), ("policy", signed_policy)):
         yield encoded(name, raw)
         yield encoded(f"signed {name}", parts(raw)[2])
-    for label in (given(), abstained()):
+    for label in (given(), abstained(), presence()):
         plaintext = encode_label(label)
         yield encoded("label", plaintext)
         yield encoded("label body", plaintext[1 : 1 + plaintext[0]])

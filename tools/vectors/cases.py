@@ -14,7 +14,7 @@ from device.errors import Verdict
 from device.line.verify import OpenRound, SignedGrant, SignedLink
 from device.messages.envelope import digest
 from device.messages.grant import NO_PREVIOUS, Accepted, Grant, sign_grant
-from device.messages.label import LABEL_BYTES, Label, LabelState, encode_label
+from device.messages.label import LABEL_BYTES, Label, LabelState, SenseState, encode_label
 from device.messages.link import Entry, Link, LinkFlag, sign_link
 from device.messages.sealing import SUITES, X25519, Place, Sealer
 from models.labels import AbstainReason, Emotion
@@ -93,6 +93,18 @@ def abstained() -> Label:
         state=LabelState.ABSTAINED,
         abstain_reason=AbstainReason.SILENCE,
         bundle="2026.1",
+    )
+
+
+def presence() -> Label:
+    """A label of a box that infers no emotion."""
+    return Label(
+        window_end_ms=WALL_MS - 300,
+        time_source=TimeSource.GATEWAY,
+        state=LabelState.PRESENCE,
+        speech=SenseState.PRESENT,
+        face=SenseState.NO_FACE,
+        level=9,
     )
 
 
@@ -175,6 +187,13 @@ def _good(play: Round) -> Iterator[Case]:
         "good_link_after_restart",
         "Session 6, with what session 5 left behind.",
         play.signed(replace(good, session=6, entries=(entry("desk-2", 5, 21), entry("desk-2", 6, 1)))),
+    )
+    raw = play.sealed.once("desk-2/5/21 presence", "desk-2", 5, 21, presence())
+    yield _case(
+        play,
+        "good_link_with_presence",
+        "A desk of which no emotion is inferred.",
+        play.signed(replace(good, entries=(Entry(5, 21, raw),))),
     )
     yield _case(
         play,
@@ -419,11 +438,18 @@ def _bad_labels(play: Round) -> Iterator[Case]:
         numbers = {int(key.removeprefix("key_")): value for key, value in fields_by_key.items()}
         return padded(cbor2.dumps({**fields, **numbers}, canonical=True))
 
+    def presence_with(key: int, value: int) -> bytes:
+        encoded = encode_label(presence())
+        return padded(cbor2.dumps({**cbor2.loads(encoded[1 : 1 + encoded[0]]), key: value}, canonical=True))
+
     for name, about, plaintext in (
         ("label_of_garbage", "64 bytes that are no label.", b"\xff" * LABEL_BYTES),
         ("label_of_another_schema", "Schema 2.", changed(key_1=2)),
         ("label_with_emotion_while_muted", "A muted desk names an emotion.", changed(key_4=2, key_6=0)),
         ("label_with_unknown_emotion", "An emotion that the vocabulary does not have.", changed(key_5=23)),
+        ("presence_label_with_emotion", "Presence, and an emotion.", presence_with(5, 3)),
+        ("presence_label_with_share", "Presence, and how much the face weighed.", presence_with(8, 400)),
+        ("presence_label_of_several_faces", "Presence, and how many faces.", presence_with(10, 6)),
         ("label_field_missing", "No bundle.", padded(cbor2.dumps({k: v for k, v in fields.items() if k != 12}))),
         ("label_padding_not_zeros", "A byte hides in the padding.", proper[:-1] + b"\x01"),
         ("label_longer_than_its_place", "It claims 200 bytes of 63.", bytes([200]) + proper[1:]),

@@ -18,6 +18,7 @@ const FAULTS = {
 };
 const MODES = {
   labels: "labels per desk", "class-aggregate": "class picture only", off: "recognition is off",
+  presence: "presence and sound level, no emotions",
 };
 const STALE_AFTER_MS = 6000;
 const MANY_DESKS = 16;
@@ -173,7 +174,17 @@ function pictureOf(card, record, box) {
   if (record.state === "given") return [record.label, WORDS[record.label], `${percent(record.confidence)} sure`];
   if (record.state === "muted") return ["muted", "Muted", "Off at the desk"];
   if (record.state === "opted_out") return ["opted-out", "Opted out", "Takes no part"];
+  if (record.state === "presence") return ["unsure", presentWords(record.presence), soundWords(record.presence)];
   return ["unsure", "No label", REASONS[record.abstain_reason] ?? record.abstain_reason];
+}
+
+function presentWords(presence) {
+  if (presence.face_seen === null) return "Not seen";
+  return presence.face_seen ? "Present" : "No face";
+}
+
+function soundWords(presence) {
+  return presence.level_dbfs === null ? "No sound level" : `Sound from ${presence.level_dbfs} dB`;
 }
 
 function awayWords(box) {
@@ -195,7 +206,7 @@ function drawDesk(line, unit) {
   const box = parts.get(`box/${line}/${unit}`);
   const [kind, words, why] = pictureOf(card, record, box);
   const confidence = record?.confidence ?? 0;
-  const drawn = `${kind} ${Math.round(confidence * 20)}`;
+  const drawn = `${kind} ${words} ${Math.round(confidence * 20)}`;
   if (card.drawn !== drawn) {
     card.drawn = drawn;
     const title = `${card.title.textContent}: ${words}${kind in WORDS ? `, ${why}` : ""}`;
