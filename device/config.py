@@ -18,6 +18,8 @@ PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(gt=0, lt=65536)]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+#: A row from the board, or a column from the left, from 1.
+PlaceNumber = Annotated[int, msgspec.Meta(ge=1, le=99)]
 RuntimeName = Literal["tflite-runtime", "litert"]
 
 
@@ -62,13 +64,15 @@ class Trust(Section, frozen=True, kw_only=True):
 
 class Broker(Section, frozen=True, kw_only=True):
     """The room's MQTT broker, reached over mutual TLS. `server_name` is the name in its certificate when that is not
-    `host`: an address may change."""
+    `host`: an address may change. With `session_expiry_s` 0 the broker keeps no session for us while we are away: what
+    must not be lost is the outbox's to repeat, and over sleeping sessions Debian's mosquitto breaks
+    (provisioning/broker.py)."""
 
     host: Name
     server_name: Name | None = None
     port: Port = 8883
     keepalive_s: Annotated[int, msgspec.Meta(gt=0, lt=2**16)] = 15
-    session_expiry_s: Annotated[int, msgspec.Meta(gt=0, lt=2**32)] = 3_600
+    session_expiry_s: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     reconnect_max_s: PositiveInt = 10
     queue_messages: PositiveInt = 2_000
 
@@ -136,7 +140,10 @@ class Web(Section, frozen=True, kw_only=True):
 
 
 class GatewayConfig(Section, frozen=True, kw_only=True):
-    """gateway.toml. `opening_key` is the key that alone opens labels; `desks` are unit ids with their names."""
+    """gateway.toml. `opening_key` is the key that alone opens labels; `desks` are unit ids with their names.
+
+    `places` are unit ids with (row, column) in the room, for the page's map; a unit without one is not on the map.
+    """
 
     room: Identifier
     gateway: Identifier
@@ -147,6 +154,7 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
     web: Web = Web()
     limits: LineLimits = LineLimits()
     desks: dict[Identifier, Name] = {}
+    places: dict[Identifier, tuple[PlaceNumber, PlaceNumber]] = {}
 
 
 Config = TypeVar("Config", UnitConfig, GatewayConfig)

@@ -44,7 +44,7 @@ The key ceremony: once per room, by two people, on a machine that belongs to IT 
      with it a dead gateway is replaced, without it every box is enrolled anew.
   4. Take the stick out when you are done. Boxes, gateway and registrar work all year without it.
 """
-HAND_OVER: Final = "Now give the new roster to the gateway, and the broker its new access and revocation lists."
+HAND_OVER: Final = "Now carry it over: moodline-provision publish --authority FOLDER"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

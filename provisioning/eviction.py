@@ -9,9 +9,10 @@ says CONNECT on it only afterwards, is let in (the broker looked at its certific
 rights and hears nothing, doing the same again ends it, and mosquitto itself closes a connection without CONNECT within
 two minutes.
 
-Its retained status would say `running` for ever: the broker publishes no last will for a session that is taken over
-and continued (found out with 2.0.11), and nobody else may write a unit's status. So the evictor says the unit's last
-word, `revoked`; for that moment alone the access list gives the unit's name its own status topic.
+Its retained status would say `lost` for ever, by its last will (or `running`, where it had a session that outlives the
+connection: for one that is taken over and continued 2.0.11 publishes no will), and nobody else may write a unit's
+status. So the evictor says the unit's last word, `revoked`; for that moment alone the access list gives the unit's name
+its own status topic.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.01
 #: A retained status comes at once after the subscription's answer; so long it may take on a busy broker.
 RETAINED_S: Final = 0.5
-SESSION_S: Final = 1
-"""The evictor's session, and with it what was queued for the member, ends so long after it has left."""
+SESSION_S: Final = 0
+"""The evictor's session, and with it what was queued for the member, ends when it leaves."""
 
 
 @dataclass(frozen=True)

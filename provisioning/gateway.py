@@ -101,6 +101,7 @@ def write_gateway(places: GatewayPlaces, authority: RoomAuthority, plan: Gateway
         web=Web(port=plan.web_port),
         limits=plan.limits,
         desks=dict(plan.desks),
+        places=dict(plan.places),
     )
     boxes.write_gateway_box(places.gateway, authority, config)
     settings = BrokerSettings(

@@ -12,13 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
+from device.config import load_gateway
 from device.errors import ConfigError, MoodlineError, StorageError, TransportError
 from device.messages.trust_bundle import BUNDLE_BYTES
-from device.system.storage import Disk, read, write_durably
+from device.system.storage import OWNER_ONLY, Disk, read, write_durably
 from device.trust import staged
 from provisioning import certificates, keys, mosquitto
 from provisioning.authority import (
@@ -30,7 +32,7 @@ from provisioning.authority import (
     VERIFYING_KEY,
     RoomAuthority,
 )
-from provisioning.boxes import AUTHORITY_FILE, CERTIFICATE_FILE
+from provisioning.boxes import AUTHORITY_FILE, CERTIFICATE_FILE, GATEWAY_FILE, render
 from provisioning.broker import ACCESS_FILE, Member, access_list, check_files
 from provisioning.certificates import CertificateAuthority, Role
 
@@ -130,6 +132,7 @@ def publish(authority: RoomAuthority, places: Places) -> None:
 def _write_gateway(folder: Path, authority: RoomAuthority) -> None:
     """In the order of `device.trust`: what the roster asks for is laid beside first, and counts with the roster. The
     bundle says to the units how the authority's key was succeeded."""
+    _write_desks(folder, authority)
     _write(folder / TRUST_FILE, authority.trust_bundle())
     beside = (POLICY_FILE, VERIFYING_KEY)
     for name in beside:
@@ -139,6 +142,19 @@ def _write_gateway(folder: Path, authority: RoomAuthority) -> None:
     _write(folder / ROSTER_FILE, _public(authority, ROSTER_FILE))
     for name in (*beside, CA_CERTIFICATE):
         _write(folder / name, _public(authority, name))
+
+
+def _write_desks(folder: Path, authority: RoomAuthority) -> None:
+    """The desks' names for people, into gateway.toml: the gateway reads it with the next roster."""
+    path = folder / GATEWAY_FILE
+    if not path.exists():
+        return
+    config = load_gateway(path)
+    named = {entry.name: entry.desk for entry in authority.members if entry.desk and not entry.revoked}
+    desks = {**config.desks, **named}
+    if desks != config.desks:
+        text = render(msgspec.structs.replace(config, desks=desks), folder.absolute())
+        _write(path, text.encode(), mode=OWNER_ONLY)
 
 
 def _public(authority: RoomAuthority, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`moodline-gateway`: the classroom program. Exit codes: 0 stopped, 2 refused to start (the message says why).
+"""`moodline-gateway`: the classroom program. Exit codes: 0 stopped, 1 failed by what may pass, 2 refused to start.
 
 SIGHUP lets it look for a newer roster and policy at once; it does so by itself every few seconds.
 """
@@ -13,12 +13,12 @@ import threading
 from pathlib import Path
 
 from device.config import load_gateway
-from device.errors import MoodlineError
+from device.errors import MoodlineError, StorageError, TransportError
 from device.gateway.service import Ending
 from device.gateway.wiring import build
 from device.system.systemd import log_handler
 
-REFUSED = 2
+FAILED, REFUSED = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moodline-gateway",
         description="Runs the classroom gateway: verifies, opens and stores labels, hands them on, serves the page.",
-        epilog="Exit codes: 0 stopped on request, 2 refused to start. SIGHUP: look for a newer roster at once.",
+        epilog="Exit codes: 0 stopped on request, 1 failed by what may pass, 2 refused to start. SIGHUP: look for a"
+        " newer roster at once.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/moodline/gateway.toml"), help="default: %(default)s")
     parser.add_argument("--verbose", action="store_true", help="log more")
@@ -44,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
             service = build(load_gateway(options.config))
             print(f"The page is at {service.address}", flush=True)
             ending = service.run(stop, look)
+    except (StorageError, TransportError) as error:
+        # What may pass by itself, such as a full disk. The service manager starts us again.
+        print(f"moodline-gateway: {error}", file=sys.stderr)
+        return FAILED
     except MoodlineError as error:
         print(f"moodline-gateway: {error}", file=sys.stderr)
         return REFUSED

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from device.errors import VERDICTS, StorageError, TransportError, Verdict
@@ -86,7 +86,10 @@ class LineMachine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Outlets:
-    """Where a line's results go. `desks` names units' desks; `publish` raises TransportError without a broker."""
+    """Where a line's results go. `desks` names units' desks; `publish` raises TransportError without a broker.
+
+    `places` are units' (row, column) in the room, for the page's map.
+    """
 
     room: str
     mode: Mode
@@ -96,6 +99,7 @@ class Outlets:
     alerts: AlertBook
     publish: Callable[[Publish], None]
     class_picture: ClassPicture
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -318,11 +322,16 @@ class LineShell:
                 "order": shown.order,
                 "signed": shown.signed,
                 "live": machine.live_units,
-                "desks": [{"unit": unit, "desk": self._out.desks.get(unit, unit)} for unit in self._units],
+                "desks": [self._desk(unit) for unit in self._units],
                 "verified": self._verified,
                 "refused": self._refused,
             },
         )
+
+    def _desk(self, unit: str) -> dict[str, object]:
+        desk: dict[str, object] = {"unit": unit, "desk": self._out.desks.get(unit, unit)}
+        place = self._out.places.get(unit)
+        return desk if place is None else desk | {"place": place}
 
 
 class Ingest:

@@ -123,6 +123,7 @@ def _outlets(config: GatewayConfig, identity: Identity, link: MqttLink, store: S
         room=config.room,
         mode=identity.policy.mode,
         desks=config.desks,
+        places=config.places,
         store=store,
         board=board,
         alerts=AlertBook(room=config.room, gateway=config.gateway, session=identity.session, store=store, board=board),

@@ -1,5 +1,8 @@
-"""`moodline-unit`: the desk program. Exit codes: 0 stopped, 2 refused to start, or to go on under a newer roster (the
-message says why)."""
+"""`moodline-unit`: the desk program.
+
+Exit codes: 0 stopped; 1 failed by what may pass, so that the service manager tries again; 2 refused to start, or to go
+on under a newer roster. The message says why.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device.config import load_unit
-from device.errors import CaptureError, MoodlineError
+from device.errors import CaptureError, MoodlineError, StorageError, TransportError
 from device.system.systemd import log_handler
 from device.unit.service import Ending
 from device.unit.wiring import build
 
-REFUSED = 2
+FAILED, REFUSED = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="moodline-unit",
         description="Runs the box of one desk: senses, decides on the box, and sends sealed, signed labels.",
-        epilog="Exit codes: 0 stopped on request, 2 refused to start.",
+        epilog="Exit codes: 0 stopped on request, 1 failed by what may pass, 2 refused to start.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/moodline/device.toml"), help="default: %(default)s")
     parser.add_argument(
@@ -44,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(number, lambda *_: stop.set())
         while build(load_unit(options.config)).run(stop) is Ending.NEWER_ROSTER and not stop.is_set():
             pass
+    except (CaptureError, StorageError, TransportError) as error:
+        # What may pass by itself: a microphone that comes late, a full disk. The service manager starts us again.
+        print(f"moodline-unit: {error}", file=sys.stderr)
+        return FAILED
     except MoodlineError as error:
         print(f"moodline-unit: {error}", file=sys.stderr)
         return REFUSED

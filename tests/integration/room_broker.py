@@ -222,12 +222,18 @@ class RoomBroker:
         client_id: str | None = None,
         credentials: Credentials | None = None,
         queue_messages: int = 2_000,
+        session_expiry_s: int = 0,
         message_bytes: int = 32_768,
     ) -> MqttLink:
         """A started link of a member; it is stopped when the test ends."""
         link = MqttLink(
             client_id or name,
-            Broker(host=self.room.plan.host, port=self.room.plan.port, queue_messages=queue_messages),
+            Broker(
+                host=self.room.plan.host,
+                port=self.room.plan.port,
+                queue_messages=queue_messages,
+                session_expiry_s=session_expiry_s,
+            ),
             credentials or credentials_in(self.box(name)),
             subscriptions=subscriptions,
             will=will,

@@ -286,13 +286,13 @@ def test_packet_over_the_limit_costs_its_sender_the_connection_and_reaches_nobod
 
 @pytest.mark.parametrize(("size", "kept"), [(10, 50), (1_000, 20)], ids=["by number", "by bytes"])
 def test_queue_for_a_sleeping_member_is_bounded(small: RoomBroker, size: int, kept: int) -> None:
-    small.connected("a2", subscriptions=[LINKS]).stop()
+    taken(small.link("a2", subscriptions=[LINKS], session_expiry_s=60)).stop()
     unit = small.connected("a1")
     sent = [b"%d" % number for number in range(100)]
     for number in sent:
         unit.publish(link_of("a1"), number.ljust(size), qos=1, retain=False)
     unit.stop()
-    woken = small.connected("a2", subscriptions=[LINKS])
+    woken = taken(small.link("a2", subscriptions=[LINKS], session_expiry_s=60))
     small.connected("a3").publish(link_of("a3"), b"marker", qos=1, retain=False)
     queued = messages(woken, b"marker")[:-1]
     assert [payload.strip() for _, payload in queued] == sent[:kept]
@@ -397,7 +397,7 @@ def test_clean_stop_leaves_the_last_word_and_no_will(broker: RoomBroker) -> None
 
 
 def test_session_and_queued_messages_outlive_a_killed_broker(broker: RoomBroker) -> None:
-    sleeper = broker.connected("a2", subscriptions=[LINKS])
+    sleeper = taken(broker.link("a2", subscriptions=[LINKS], session_expiry_s=60))
     sleeper.stop()
     unit = broker.connected("a1")
     unit.publish(link_of("a1"), b"while you slept", qos=1, retain=False)
@@ -405,9 +405,25 @@ def test_session_and_queued_messages_outlive_a_killed_broker(broker: RoomBroker)
     wait_until_saved(broker)
     broker.kill()
     broker.start()
-    woken = broker.link("a2", subscriptions=[LINKS])
+    woken = broker.link("a2", subscriptions=[LINKS], session_expiry_s=60)
     assert wait_for(woken, Connected) == Connected(session_present=True)
     assert messages(woken, b"while you slept") == [(link_of("a1"), b"while you slept")]
+
+
+def test_reloads_while_members_are_away_do_not_ruin_the_broker(broker: RoomBroker) -> None:
+    """mosquitto 2.0.11 puts a sleeping session to sleep again at a reload, and falls over two of them: leave none."""
+    gateway = broker.connected("gateway", subscriptions=[LINKS])
+    for name in ("a1", "a2", "a3", "a1", "a2"):
+        broker.connected(name).stop()
+        broker.mosquitto.reload()
+    broker.mosquitto.reload()
+    unit = broker.connected("a1")
+    unit.publish(link_of("a1"), b"still there", qos=1, retain=False)
+    assert messages(gateway, b"still there") == [(link_of("a1"), b"still there")]
+    told = broker.mosquitto.log.read_text()
+    assert "Client a2 disconnected." in told
+    assert told.count("Client a2 disconnected.") == 2, "each left once, and no reload put it out again"
+    assert "Expiring client" not in told
 
 
 def wait_until_saved(broker: RoomBroker) -> None:

@@ -115,6 +115,8 @@ def test_retained_status_says_revoked_under_the_units_own_session(broker: RoomBr
     assert received(gateway, running("a2", 7))[-1].topic == status_of("a2")
     revoke(broker, A2)
     latecomer = broker.connected("reader", subscriptions=[STATUSES])
+    lost = wait_for(gateway, Received)
+    assert lost.payload == last_will("a2", LINE, 7), "its session ended, so its last will was published first"
     for listener, retained in ((gateway, False), (latecomer, True)):
         word = wait_for(listener, Received)
         status = msgspec.json.decode(word.payload, type=UnitStatus)
