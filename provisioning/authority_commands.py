@@ -97,6 +97,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     policy = _command(commands, "policy", "sign the deployment policy: by flags, or by asking when none is given")
     add_flags(policy)
+    policy.add_argument("--dry-run", action="store_true", help="say the policy in plain words, and sign nothing")
     add_passphrase(policy)
     policy.set_defaults(command=_policy)
 
@@ -302,6 +303,9 @@ def _policy(options: argparse.Namespace) -> int:
     somebody_is_there = sys.stdin.isatty()
     policy = fill_in(authority.room, given, standing, _ask if somebody_is_there else None)
     print(in_words(policy))
+    if options.dry_run:
+        print("Nothing was signed.")
+        return 0
     if somebody_is_there and policy != standing and _ask("Sign this? (yes or no): ").strip().lower() != "yes":
         raise ConfigError("The policy was not signed.", next_step="Run the command again when it is agreed.")
     authority.set_policy(policy)

@@ -34,7 +34,7 @@ def read_schedule(text: str, begins_ms: int, ends_ms: int) -> Schedule:
         raise ValueError(FORM)
     sessions = int(found["sessions"] or 0)
     return Schedule(
-        kind=ScheduleKind.SAMPLED if sessions else ScheduleKind.HOURS,
+        kind=ScheduleKind.HOURS if found["sessions"] is None else ScheduleKind.SAMPLED,
         zone=found["zone"],
         offsets=_offsets(found["zone"], begins_ms, ends_ms),
         hours=tuple(_hours(part.strip()) for part in found["hours"].split(",")),

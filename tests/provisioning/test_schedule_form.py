@@ -74,6 +74,7 @@ def test_the_offsets_are_those_of_the_zone_in_every_hour_of_the_policys_life(zon
         ("Europe/Berlin Mon 08:00-25:00", "leave the day"),
         ("Europe/Berlin Mon 08:00-13:00, Mon 12:00-14:00", "overlap"),
         ("Europe/Berlin Mon 08:00-08:30; 4 sessions a day", "have room for 3 sessions"),
+        ("UTC Mon-Fri 08:00-13:00; 0 sessions a day", "sessions"),
         ("Europe/Atlantis Mon 08:00-13:00", "a time zone that this machine knows"),
         ("../../etc/passwd Mon 08:00-13:00", "a time zone that this machine knows"),
         ("Europe Mon 08:00-13:00", "a time zone that this machine knows"),
