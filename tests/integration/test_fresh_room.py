@@ -96,3 +96,16 @@ def test_a_desks_new_name_reaches_the_labels_with_the_next_roster(room: FreshRoo
         lambda: any(label.desk == "Desk by the window" for label in room.stored_labels("b1", since_ms)),
         "labels carry the desk's new name",
     )
+
+
+def test_a_dead_gateway_is_replaced_from_the_authoritys_folder_and_boxes_follow(room: FreshRoom) -> None:
+    before = roster(room)
+    room.lose_gateway_machine()
+    room.gateway_machine("--replace")
+    room.start()
+    room.listen()
+    room.first_labels(("b1",))
+    after = roster(room)
+    assert after.gateway.key != before.gateway.key
+    assert after.gateway.opening_key != before.gateway.opening_key
+    assert after.units_of("b") == before.units_of("b"), "boxes keep their keys and places"

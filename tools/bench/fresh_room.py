@@ -36,6 +36,7 @@ HOST: Final = "127.0.0.1"
 READER: Final = "reader"
 TAKE: Final = Path(__file__).parents[1] / "takes" / "neutral"
 PASSPHRASE: Final = b"five words made at random\n"
+GATEWAY_PROGRAMS: Final = frozenset({"mosquitto", "registrar", "gateway"})
 COMMAND_S: Final = 120.0
 START_S: Final = 20.0
 LABEL_S: Final = 60.0
@@ -126,6 +127,16 @@ class FreshRoom:
     def moved_to(self, host: str) -> None:
         """The gateway machine has another address; nobody is told."""
         self._host = host
+
+    def lose_gateway_machine(self) -> None:
+        """The gateway machine dies with all that is on it; the next one has another folder."""
+        if self.reader is not None:
+            self.reader.stop(flush_s=0.1)
+        for program in [each for each in self.programs if each.name in GATEWAY_PROGRAMS]:
+            program.process.kill()
+            program.process.wait()
+            self.programs.remove(program)
+        self.places = GatewayPlaces(self.folder / "next-gateway-machine")
 
     # --- programs ------------------------------------------------------------------------------------------------
 
