@@ -96,6 +96,18 @@ def verify_bundle(bundle: TrustBundle, authority_key: bytes, room: str) -> Verif
     return Verified(roster, policy, newest)
 
 
+def authority_keys(bundle: TrustBundle, authority_key: bytes, room: str) -> tuple[tuple[int, bytes], ...]:
+    """Every key that the room authority has had by this bundle, each with the first epoch that it signs, oldest first.
+
+    `authority_key`, which somebody believes, may stand anywhere among them: an older key signed the succession to a
+    newer one, and a newer one its proof of possession over the older. Raises RemoteMessageError.
+    """
+    chain = tuple(read_succession(raw, room=room) for raw in bundle.successions)
+    _follow(chain, authority_key)
+    first = chain[0].old_key if chain else authority_key
+    return ((1, first), *((succession.epoch, succession.new_key) for succession in chain))
+
+
 def _follow(chain: Sequence[Succession], believed: bytes) -> bytes:
     """The chain's last key, when the chain is whole and `believed` stands anywhere in it; `believed` without a chain.
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from device.line.actions import ClosedRound
+from device.messages.envelope import KeySigner
 from device.messages.roster import sign_roster
+from device.messages.succession import Succession, sign_succession
+from device.messages.trust_bundle import TrustBundle, encode_bundle
 from tests.verify.files import AUTHORITY_HEX, UNITS, roster_file, store_file, verify
 from tools.vectors import room
 from tools.verify.synthetic import SyntheticLine
@@ -31,6 +34,33 @@ def test_a_unit_that_was_revoked_later_was_good_in_its_time(tmp_path: Path) -> N
     ran = verify(path, "--roster", new, "--roster", old, "--authority", AUTHORITY_HEX)
     assert (ran.code, ran.document["lines"][0]["epochs"]) == (0, [1, 3])
     assert ran.document["rosters"] == "signed by the given authority"
+
+
+def test_a_log_across_a_change_of_the_authoritys_key_is_judged_by_any_one_of_its_keys(tmp_path: Path) -> None:
+    path = store_file(tmp_path, *two_epochs())
+    old_key = KeySigner(room.AUTHORITY, room.signer(room.AUTHORITY).private_key)
+    new_key = KeySigner(room.AUTHORITY, room.signer("next-authority").private_key)
+    succession = Succession(room.ROOM, old_key.public_key, new_key.public_key, 3)
+    trust, later = tmp_path / "trust.cbor", tmp_path / "later.cose"
+    later.write_bytes(sign_roster(LATER, new_key))
+    bundle = TrustBundle((sign_succession(succession, old_key, new_key),), later.read_bytes(), b"")
+    trust.write_bytes(encode_bundle(bundle))
+    rosters = ("--roster", roster_file(tmp_path), "--roster", later)
+    for key in (old_key, new_key):
+        ran = verify(path, *rosters, "--trust", trust, "--authority", key.public_key.hex())
+        assert (ran.code, ran.document["rosters"]) == (0, "signed by the given authority")
+    without = verify(path, *rosters, "--authority", AUTHORITY_HEX)
+    assert (without.code, without.document) == (2, {})
+    assert "epoch 3, is not signed by this authority" in without.error
+    backdated = tmp_path / "backdated.cose"
+    backdated.write_bytes(sign_roster(room.roster(UNITS), new_key))
+    refused = verify(path, "--roster", backdated, "--trust", trust, "--authority", AUTHORITY_HEX)
+    assert (refused.code, refused.document) == (2, {})
+    assert "epoch 1, is not signed by this authority" in refused.error
+    stranger = verify(path, *rosters, "--trust", trust, "--authority", room.signer("stranger").public_key.hex())
+    assert (stranger.code, stranger.document) == (2, {})
+    assert "trust.cbor: does not lead from the given authority" in stranger.error
+    assert "Give --authority, too" in verify(path, *rosters, "--trust", trust).error
 
 
 def test_a_revoked_unit_that_signs_on_is_found(tmp_path: Path) -> None:

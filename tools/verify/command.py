@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         "--authority", metavar="KEY", help="the room authority's public key: PEM file or 64 hexadecimal digits"
     )
     judging.add_argument(
+        "--trust",
+        type=Path,
+        metavar="BUNDLE",
+        help="trust bundle (trust.cbor) of an authority that has changed its key: with it, any one of its keys will do",
+    )
+    judging.add_argument(
         "--config", type=Path, metavar="GATEWAY.toml", help="take the line's limits from there, if they were changed"
     )
     judging.add_argument("--line", help="only this line (default: all lines of FILE)")
@@ -111,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Document:
     limits = LineLimits() if options.config is None else load_gateway(options.config).limits
-    rosters = load_rosters(options.roster, options.authority)
+    rosters = load_rosters(options.roster, options.authority, options.trust)
     try:
         with open_source(options.file, limits) as source:
             if isinstance(source, ReceiptSource):

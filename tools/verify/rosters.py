@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from device.errors import ConfigError, RemoteMessageError
 from device.messages.envelope import check_signature
 from device.messages.roster import ROSTER_BYTES, Roster, decode_roster, open_roster
+from device.messages.trust_bundle import BUNDLE_BYTES, authority_keys, decode_bundle
 
 _HEX_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 _KEY_FILE_BYTES: Final = 16_384
@@ -24,6 +25,7 @@ _KEY_FILE_BYTES: Final = 16_384
 class Rosters:
     """One room's rosters by epoch. `authority` is the room authority's raw key, or None: then they are on trust.
 
+    `authority_keys` are all keys that it has had, each with the first epoch that it signs; empty when there was one.
     `from_file` is set when the only rosters are those that the checked file brought along.
     """
 
@@ -31,6 +33,7 @@ class Rosters:
     by_epoch: dict[int, Roster] = field(default_factory=dict)
     raw: dict[int, bytes] = field(default_factory=dict)
     from_file: bool = False
+    authority_keys: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def room(self) -> str:
@@ -47,7 +50,7 @@ class Rosters:
             raise ConfigError(f"{origin}: is no roster ({error.what})", next_step=_GIVE_ROSTER) from error
         if self.authority is not None:
             try:
-                check_signature(envelope, self.authority, room=roster.room)
+                check_signature(envelope, self._key_at(roster.epoch, self.authority), room=roster.room)
             except RemoteMessageError as error:
                 raise ConfigError(
                     f"{origin}: the roster of {roster.room}, epoch {roster.epoch}, is not signed by this authority.",
@@ -73,21 +76,44 @@ class Rosters:
         self.from_file = self.authority is None
         given = set(self.by_epoch)
         for raw in embedded:
-            other = Rosters(self.authority)
+            other = Rosters(self.authority, authority_keys=self.authority_keys)
             other.add(raw, origin)
             if given.isdisjoint(other.by_epoch):
                 self.add(raw, origin)
+
+    def _key_at(self, epoch: int, only: bytes) -> bytes:
+        """The key that signs rosters of that epoch."""
+        return next((key for first, key in reversed(self.authority_keys) if first <= epoch), only)
 
 
 _GIVE_ROSTER: Final = "Give the room's roster.cose, as the room authority published it."
 
 
-def load_rosters(paths: Iterable[Path], authority: str | None) -> Rosters:
-    """The given rosters. Raises ConfigError naming the file."""
+def load_rosters(paths: Iterable[Path], authority: str | None, trust: Path | None = None) -> Rosters:
+    """The given rosters. `trust` is a trust bundle, whose successions lead to the authority's other keys.
+
+    Raises ConfigError naming the file.
+    """
     rosters = Rosters(None if authority is None else load_authority(authority))
+    if trust is not None:
+        if rosters.authority is None:
+            raise ConfigError(f"{trust}: follows no key.", next_step="Give --authority, too: one key that you believe.")
+        rosters.authority_keys = _keys_in(trust, rosters.authority)
     for path in paths:
         rosters.add(read_file(path, ROSTER_BYTES + 1), str(path))
     return rosters
+
+
+def _keys_in(path: Path, authority: bytes) -> tuple[tuple[int, bytes], ...]:
+    try:
+        bundle = decode_bundle(read_file(path, BUNDLE_BYTES + 1))
+        room = decode_roster(open_roster(bundle.roster)).room
+        return authority_keys(bundle, authority, room)
+    except RemoteMessageError as error:
+        raise ConfigError(
+            f"{path}: does not lead from the given authority to its other keys ({error.what})",
+            next_step="Give trust.cbor, as this room authority published it, and one of its keys.",
+        ) from error
 
 
 def load_authority(given: str) -> bytes:
