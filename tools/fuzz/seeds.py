@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import cbor2
+import msgspec
 
 from device.line.actions import ClosedRound
+from device.messages.continuity import Continuity, sign_continuity
+from device.messages.envelope import KeySigner, digest
 from device.messages.label import encode_label
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting, sign_policy
 from device.messages.receipt import ReceiptHeader, ReceiptKind, encode_receipt
 from device.messages.roster import sign_roster
 from device.messages.schedule import MINUTE_MS, Hours, Offset, Schedule, ScheduleKind
+from device.messages.succession import Succession, sign_succession
+from device.messages.trust_bundle import TrustBundle, encode_bundle
+from provisioning.enrolment_messages import EnrolmentRequest, RenewalRequest, sign_request
 from tools.fuzz.targets import AUTHORITY, encoded, framed
 from tools.vectors import room
 from tools.vectors.cases import LIMITS, WALL_MS, abstained, given, presence
@@ -117,6 +124,8 @@ def _authority() -> Iterator[bytes]:
     for name, raw in (("roster", roster), ("policy", signed_policy)):
         yield encoded(name, raw)
         yield encoded(f"signed {name}", parts(raw)[2])
+    yield from _changes()
+    yield from _requests()
     for label in (given(), abstained(), presence()):
         plaintext = encode_label(label)
         yield encoded("label", plaintext)
@@ -124,3 +133,40 @@ def _authority() -> Iterator[bytes]:
         yield encoded("sealed label", plaintext)
     header = ReceiptHeader(ReceiptKind.PROOF, room.ROOM, room.LINE, (roster,), 1, 2, 0)
     yield encoded("receipt header", cbor2.loads(b"".join(encode_receipt(header, ()))))
+
+
+def _changes() -> Iterator[bytes]:
+    """What the authority says of changes: of its own key, and of a unit's place; and a bundle with all of it."""
+    successor = KeySigner(room.AUTHORITY, room.signer("next-authority").private_key)
+    succession = sign_succession(
+        Succession(room.ROOM, AUTHORITY.public_key, successor.public_key, 1), AUTHORITY, successor
+    )
+    record = Continuity(
+        room=room.ROOM,
+        line=room.LINE,
+        desk="Desk 14",
+        old_unit="desk-1",
+        old_key=room.signer("desk-1").public_key,
+        new_unit="desk-9",
+        new_key=room.signer("desk-9").public_key,
+        epoch=1,
+        reason="a broken box",
+    )
+    for name, raw in (("succession", succession), ("continuity", sign_continuity(record, AUTHORITY))):
+        yield encoded(name, raw)
+        yield encoded(f"signed {name}", parts(raw)[2])
+    for successions, signer in (((), AUTHORITY), ((succession,), successor)):
+        resigned = sign_policy(policy(), signer)
+        roster = sign_roster(replace(room.roster(), policy=digest(resigned)), signer)
+        yield encoded("trust bundle", encode_bundle(TrustBundle(successions, roster, resigned)))
+
+
+def _requests() -> Iterator[bytes]:
+    """A box's requests to a registrar whose digest is all zeros."""
+    box = room.signer("desk-9")
+    enrolment = EnrolmentRequest(
+        key=box.public_key, serial="0000", model="box", nonce=bytes(16), registrar=bytes(32), room=room.ROOM
+    )
+    renewal = RenewalRequest(unit="desk-9", key=box.public_key, challenge=bytes(16), registrar=bytes(32))
+    yield encoded("enrolment", msgspec.json.encode(sign_request(enrolment, box)))
+    yield encoded("renewal", msgspec.json.encode(sign_request(renewal, box)))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+import msgspec
+
 from device.errors import ConfigError, RemoteMessageError, Verdict
 from device.line.actions import ClosedRound, Infer
 from device.line.evidence import check_proof
@@ -22,7 +24,8 @@ from device.line.log import LogFollower
 from device.line.unit import LineUnit
 from device.line.verify import Verifier, step_10_open
 from device.messages import cbor, topics
-from device.messages.envelope import ContentType, Signer, open_envelope
+from device.messages.continuity import read_continuity, sign_continuity
+from device.messages.envelope import DIGEST_BYTES, ContentType, Signer, open_envelope
 from device.messages.grant import decode_grant, sign_grant
 from device.messages.label import LABEL_BYTES, decode_label, encode_label
 from device.messages.link import decode_link, sign_link
@@ -30,7 +33,11 @@ from device.messages.policy import read_policy, sign_policy
 from device.messages.receipt import encode_receipt, looks_like_receipt, read_receipt
 from device.messages.roster import decode_roster, open_roster, read_roster, sign_roster
 from device.messages.sealing import SUITES, X25519, Place
+from device.messages.succession import read_succession
+from device.messages.trust_bundle import decode_bundle, encode_bundle, verify_bundle
 from device.publish.outbox import BoundedOutbox
+from provisioning.enrolment_messages import EnrolmentRequest, RenewalRequest, check_request, decode, sign_request
+from provisioning.refusals import RefusalError
 from tools.fuzz import second_encoder
 from tools.vectors import room
 from tools.vectors.cases import LIMITS, WALL_MS, grant_7
@@ -203,6 +210,55 @@ def _signed_policy(data: bytes) -> None:
     same(sign_policy(read_policy(raw, authority_key=AUTHORITY.public_key, room=room.ROOM), AUTHORITY), raw, "A policy")
 
 
+def _by_authority(data: bytes, content_type: ContentType) -> bytes:
+    """The payload, properly signed by the room authority."""
+    headers = protected_of(room.AUTHORITY, content_type=content_type)
+    return sign_bytes(data, AUTHORITY, protected=headers, line="")
+
+
+def _succession(raw: bytes) -> None:
+    read_succession(raw, room=room.ROOM)
+
+
+def _signed_succession(data: bytes) -> None:
+    _succession(_by_authority(data, ContentType.SUCCESSION))
+
+
+def _continuity(raw: bytes) -> None:
+    read_continuity(raw, authority_key=AUTHORITY.public_key, room=room.ROOM)
+
+
+def _signed_continuity(data: bytes) -> None:
+    raw = _by_authority(data, ContentType.CONTINUITY)
+    record = read_continuity(raw, authority_key=AUTHORITY.public_key, room=room.ROOM)
+    same(sign_continuity(record, AUTHORITY), raw, "A continuity record")
+
+
+def _trust_bundle(raw: bytes) -> None:
+    bundle = decode_bundle(raw)
+    same(encode_bundle(bundle), raw, "A trust bundle")
+    verify_bundle(bundle, AUTHORITY.public_key, room.ROOM)
+
+
+def _enrolment(raw: bytes) -> None:
+    """What a stranger may send to the registrar, with the stranger's signature, and then properly signed."""
+    request = decode(raw, EnrolmentRequest)
+    with suppress(RefusalError):
+        check_request(request, bytes(DIGEST_BYTES))
+    box = _signer("desk-9")
+    request = msgspec.structs.replace(request, key=box.public_key, registrar=bytes(DIGEST_BYTES))
+    check_request(sign_request(request, box), bytes(DIGEST_BYTES))
+
+
+def _renewal(raw: bytes) -> None:
+    request = decode(raw, RenewalRequest)
+    with suppress(RefusalError):
+        check_request(request, bytes(DIGEST_BYTES))
+    box = _signer("desk-9")
+    request = msgspec.structs.replace(request, key=box.public_key, registrar=bytes(DIGEST_BYTES), new_key=None)
+    check_request(sign_request(request, box), bytes(DIGEST_BYTES))
+
+
 # --- what remembers --------------------------------------------------------------------------------------------------
 
 
@@ -320,5 +376,12 @@ TARGETS: Final = (
     Target("unit", _unit, ()),
     Target("gateway", _gateway, ()),
     Target("topic", _topic, ()),
+    Target("succession", _succession),
+    Target("signed succession", _signed_succession),
+    Target("continuity", _continuity),
+    Target("signed continuity", _signed_continuity),
+    Target("trust bundle", _trust_bundle, (RemoteMessageError, ConfigError)),
+    Target("enrolment", _enrolment, (RefusalError,)),
+    Target("renewal", _renewal, (RefusalError,)),
 )
 NUMBERS: Final = {target.name: number for number, target in enumerate(TARGETS)}
