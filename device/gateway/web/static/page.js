@@ -191,6 +191,7 @@ function awayWords(box) {
   if (box?.process === "stopped") return "Switched off";
   if (box?.process === "lost") return "Lost: power, network?";
   if (box?.process === "enrol_anew") return "Copied or restored: enrol anew";
+  if (box?.process === "revoked") return "Revoked";
   return box ? "Connected, not signing" : "Not on the line";
 }
 
