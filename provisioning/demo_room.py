@@ -16,19 +16,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from device.config import Broker, Capture, GatewayConfig, Inference, LineLimits, UnitConfig, Web
+from device.config import Broker, Capture, Inference, LineLimits, UnitConfig
 from device.errors import ConfigError
 from device.messages import topics
 from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
 from device.messages.roster import SealingSuite
-from device.messages.sealing import X25519, Opener
-from provisioning import boxes, keys
+from device.messages.sealing import X25519
+from provisioning import boxes, gateway, keys
 from provisioning.authority import RoomAuthority
-from provisioning.broker import BrokerSettings
 from provisioning.certificates import Role, now_utc
+from provisioning.gateway import GatewayPlaces, GatewayPlan
 
-BROKER: Final = "broker"
-GATEWAY: Final = "gateway"
 INTRUDER: Final = "intruder"
 APPROVED_BY: Final = "Demo room on recordings of actors. Nobody has approved it for use with people."
 POLICY_LIFE: Final = timedelta(days=30)
@@ -75,17 +73,17 @@ class DemoRoom:
     @property
     def broker(self) -> Path:
         """The folder with mosquitto.conf."""
-        return self.folder / "broker"
+        return GatewayPlaces(self.folder).broker
 
     @property
     def gateway(self) -> Path:
         """The gateway's box."""
-        return self.folder / "gateway"
+        return GatewayPlaces(self.folder).gateway
 
     @property
     def gateway_config(self) -> Path:
         """gateway.toml"""
-        return self.gateway / boxes.GATEWAY_FILE
+        return GatewayPlaces(self.folder).config
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -132,29 +130,36 @@ def build(folder: Path, plan: DemoPlan) -> DemoRoom:
 
 def write_broker(room: DemoRoom, authority: RoomAuthority) -> None:
     """Render the broker's files anew, for example after a revocation."""
+    gateway.write_broker(GatewayPlaces(room.folder), authority, _gateway_plan(room), staging=_staging(room.plan))
+
+
+def _gateway_plan(room: DemoRoom) -> GatewayPlan:
     plan = room.plan
-    settings = BrokerSettings(
-        port=plan.port,
+    return GatewayPlan(
+        hosts=(plan.host,),
         address=plan.host,
-        run_as=pwd.getpwuid(os.geteuid()).pw_name,
+        broker_host=plan.host,
+        port=plan.port,
+        web_port=plan.web_port,
+        run_broker_as=pwd.getpwuid(os.geteuid()).pw_name,
         autosave_s=plan.autosave_s,
+        desks={name: f"Desk {index}" for index, name in enumerate(room.units, start=1)},
+        limits=plan.limits,
     )
-    staging = ""
-    if plan.intruder:
-        staging = (
-            f"\n# Demo room only: stages a dishonest broker.\nuser {INTRUDER}\n"
-            f"topic readwrite {topics.link(plan.room, plan.line, '+')}\n"
-        )
-    boxes.write_broker_box(room.broker, authority, settings, staging=staging)
+
+
+def _staging(plan: DemoPlan) -> str:
+    """The intruder's rights, for the access list; empty without one."""
+    if not plan.intruder:
+        return ""
+    return (
+        f"\n# Demo room only: stages a dishonest broker.\nuser {INTRUDER}\n"
+        f"topic readwrite {topics.link(plan.room, plan.line, '+')}\n"
+    )
 
 
 def _admit_everybody(room: DemoRoom, authority: RoomAuthority) -> None:
-    broker_key = keys.signing_key(boxes.make_folder(room.broker) / boxes.KEY_FILE)
-    hosts = tuple(dict.fromkeys(("localhost", "127.0.0.1", room.plan.host)))
-    authority.admit(BROKER, Role.BROKER, broker_key.public_key(), hosts=hosts)
-    gateway_key = keys.signing_key(boxes.make_folder(room.gateway) / boxes.KEY_FILE)
-    opener = Opener(keys.opening_key(room.gateway / boxes.OPENING_KEY_FILE, room.plan.suite), room.plan.suite)
-    authority.admit(GATEWAY, Role.GATEWAY, gateway_key.public_key(), opening_key=opener.public_key)
+    gateway.admit_gateway(room.folder, authority, _gateway_plan(room))
     for name in room.units:
         boxes.make_unit_key(room.unit(name), authority, name, room.plan.line)
     for name in _consumers(room.plan):
@@ -203,21 +208,9 @@ def _write_boxes(room: DemoRoom, authority: RoomAuthority) -> None:
             limits=plan.limits,
         )
         boxes.write_unit_box(box, authority, config)
-    gateway = GatewayConfig(
-        room=plan.room,
-        gateway=GATEWAY,
-        state=room.gateway / boxes.STATE_FOLDER,
-        opening_key=room.gateway / boxes.OPENING_KEY_FILE,
-        trust=boxes.trust_in(room.gateway),
-        broker=room.broker_address,
-        web=Web(port=plan.web_port),
-        limits=plan.limits,
-        desks={name: f"Desk {index}" for index, name in enumerate(room.units, start=1)},
-    )
-    boxes.write_gateway_box(room.gateway, authority, gateway)
+    gateway.write_gateway(GatewayPlaces(room.folder), authority, _gateway_plan(room), staging=_staging(plan))
     for name in _consumers(plan):
         boxes.write_consumer_box(room.consumer(name), authority, name, room.broker_address)
-    write_broker(room, authority)
 
 
 def _lay_out_takes(box: Path, takes: Sequence[Path], first: int) -> Path:

@@ -28,10 +28,12 @@ BROKER_SERVICE: Final = services.BROKER.name
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayPlan:
-    """`hosts` are names and addresses under which boxes reach this machine; the broker listens on `address`."""
+    """`hosts` are names and addresses under which boxes reach this machine; the broker listens on `address`, and the
+    gateway reaches it at `broker_host`."""
 
     hosts: tuple[str, ...]
     address: str = "0.0.0.0"
+    broker_host: str = "127.0.0.1"
     port: int = 8_883
     web_port: int = 8_080
     run_broker_as: str = "mosquitto"
@@ -82,29 +84,37 @@ def admit_gateway(root: Path, authority: RoomAuthority, plan: GatewayPlan, *, re
     if replace:
         authority.replace_gateway(GATEWAY, gateway_key, opener.public_key)
         authority.renew(BROKER, broker_key)
-    hosts = tuple(dict.fromkeys((BROKER, "localhost", "127.0.0.1", *plan.hosts)))
+    hosts = tuple(dict.fromkeys(("localhost", "127.0.0.1", *plan.hosts)))
     life = timedelta(days=plan.certificate_days)
     authority.admit(BROKER, Role.BROKER, broker_key, hosts=hosts, life=life)
     authority.admit(GATEWAY, Role.GATEWAY, gateway_key, opening_key=opener.public_key, life=life)
     return places
 
 
-def write_gateway(places: GatewayPlaces, authority: RoomAuthority, plan: GatewayPlan) -> None:
-    """Write what gateway and broker read, after `authority.publish()`. Raises ConfigError, StorageError."""
+def write_gateway(places: GatewayPlaces, authority: RoomAuthority, plan: GatewayPlan, *, staging: str = "") -> None:
+    """Write what gateway and broker read, after `authority.publish()`; `staging` as in `write_broker`.
+
+    Raises ConfigError, StorageError.
+    """
     config = GatewayConfig(
         room=authority.room,
         gateway=GATEWAY,
         state=places.gateway / boxes.STATE_FOLDER,
         opening_key=places.gateway / boxes.OPENING_KEY_FILE,
         trust=boxes.trust_in(places.gateway),
-        broker=Broker(host="127.0.0.1", port=plan.port),
+        broker=Broker(host=plan.broker_host, port=plan.port),
         web=Web(port=plan.web_port),
         limits=plan.limits,
         desks=dict(plan.desks),
         places=dict(plan.places),
     )
     boxes.write_gateway_box(places.gateway, authority, config)
+    write_broker(places, authority, plan, staging=staging)
+
+
+def write_broker(places: GatewayPlaces, authority: RoomAuthority, plan: GatewayPlan, *, staging: str = "") -> None:
+    """Write mosquitto's files; `staging` is appended to the access list: a demo room's only. Raises as above."""
     settings = BrokerSettings(
         port=plan.port, address=plan.address, run_as=plan.run_broker_as, autosave_s=plan.autosave_s
     )
-    boxes.write_broker_box(places.broker, authority, settings, name=BROKER)
+    boxes.write_broker_box(places.broker, authority, settings, name=BROKER, staging=staging)

@@ -86,7 +86,8 @@ def reach_broker(config: UnitConfig, floor_ms: int | None) -> Reach:
             except TimeoutError:
                 return Reach.TAKEN
             except OSError:
-                pass
+                # An alert or a reset after the handshake: that is how TLS 1.3 tells a client that it is not wanted.
+                return Reach.REFUSED
             return Reach.REFUSED
 
 

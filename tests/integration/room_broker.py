@@ -24,6 +24,7 @@ from provisioning.boxes import credentials_in
 from provisioning.broker import ACCESS_FILE, CONFIG_FILE, BrokerSettings, Member, access_list, configuration
 from provisioning.certificates import Reads
 from provisioning.demo_room import DemoPlan, DemoRoom
+from provisioning.gateway import GATEWAY
 from provisioning.mosquitto import Mosquitto, find_mosquitto, free_port
 
 EVENT_TIMEOUT_S = 20.0
@@ -163,7 +164,7 @@ class RoomBroker:
 
     def box(self, name: str) -> Path:
         """The folder with a member's key and certificates."""
-        if name == demo_room.GATEWAY:
+        if name == GATEWAY:
             return self.room.gateway
         return self.room.unit(name) if self.room.unit(name).exists() else self.room.consumer(name)
 

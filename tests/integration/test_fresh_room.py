@@ -96,6 +96,9 @@ def test_a_desks_new_name_reaches_the_labels_with_the_next_roster(room: FreshRoo
         lambda: any(label.desk == "Desk by the window" for label in room.stored_labels("b1", since_ms)),
         "labels carry the desk's new name",
     )
+    names = [label.desk for label in room.stored_labels("b1", since_ms)]
+    assert names == sorted(names, key=lambda name: name == "Desk by the window"), "and none the old one after it"
+    assert {*names} <= {"Desk 1", "Desk by the window"}
 
 
 def test_a_dead_gateway_is_replaced_from_the_authoritys_folder_and_boxes_follow(room: FreshRoom) -> None:

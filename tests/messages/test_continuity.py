@@ -39,6 +39,9 @@ FIELDS: dict[int, object] = {
 }
 
 
+UNREADABLE = {Verdict.NOT_DECODABLE, Verdict.NOT_DETERMINISTIC, Verdict.UNKNOWN_VERSION, Verdict.WRONG_KIND}
+
+
 def refused(raw: bytes, where: str = room.ROOM) -> Verdict:
     with pytest.raises(RemoteMessageError) as error:
         read_continuity(raw, authority_key=AUTHORITY.public_key, room=where)
@@ -93,13 +96,13 @@ def test_other_objects_and_oversized_ones_are_refused() -> None:
 def test_no_changed_bit_passes(at: int, bit: int) -> None:
     raw = bytearray(GOOD)
     raw[at] ^= 1 << bit
-    refused(bytes(raw))
+    assert refused(bytes(raw)) in UNREADABLE | {Verdict.BAD_SIGNATURE, Verdict.WRONG_ROOM}
 
 
 @given(st.binary(max_size=400))
 @settings(max_examples=300)
 def test_random_bytes_raise_the_one_family_of_errors(raw: bytes) -> None:
-    refused(raw)
+    assert refused(raw) in UNREADABLE
 
 
 def test_records_that_contradict_themselves_cannot_be_made() -> None:

@@ -18,6 +18,9 @@ SUCCESSION = Succession(room.ROOM, OLD.public_key, NEW.public_key, 7)
 GOOD = sign_succession(SUCCESSION, OLD, NEW)
 
 
+UNREADABLE = {Verdict.NOT_DECODABLE, Verdict.NOT_DETERMINISTIC, Verdict.UNKNOWN_VERSION, Verdict.WRONG_KIND}
+
+
 def refused(raw: bytes, where: str = room.ROOM) -> Verdict:
     with pytest.raises(RemoteMessageError) as error:
         read_succession(raw, room=where)
@@ -91,7 +94,7 @@ def test_other_objects_and_oversized_ones_are_refused() -> None:
 
 def test_a_succession_cut_off_anywhere_is_refused() -> None:
     for length in range(len(GOOD)):
-        refused(GOOD[:length])
+        assert refused(GOOD[:length]) is Verdict.NOT_DECODABLE
 
 
 @given(at=st.integers(0, len(GOOD) - 1), bit=st.integers(0, 7))
@@ -99,13 +102,13 @@ def test_a_succession_cut_off_anywhere_is_refused() -> None:
 def test_no_changed_bit_passes(at: int, bit: int) -> None:
     raw = bytearray(GOOD)
     raw[at] ^= 1 << bit
-    refused(bytes(raw))
+    assert refused(bytes(raw)) in UNREADABLE | {Verdict.BAD_SIGNATURE, Verdict.WRONG_ROOM}
 
 
 @given(st.binary(max_size=400))
 @settings(max_examples=300)
 def test_random_bytes_raise_the_one_family_of_errors(raw: bytes) -> None:
-    refused(raw)
+    assert refused(raw) in UNREADABLE
 
 
 @pytest.mark.parametrize(

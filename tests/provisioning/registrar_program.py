@@ -40,11 +40,11 @@ HOST = "127.0.0.1"
 TOKEN, OTHER_TOKEN, EXPIRED_TOKEN = "a" * 26, "b" * 26, "c" * 26
 
 
-def policy() -> DeploymentPolicy:
+def policy(room: str = ROOM) -> DeploymentPolicy:
     """One that is in force."""
     now = datetime.now(UTC)
     return DeploymentPolicy(
-        room=ROOM,
+        room=room,
         purpose=Purpose.DEMONSTRATION,
         setting=Setting.LABORATORY,
         jurisdiction="EU",

@@ -13,7 +13,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.clock import Clock
-from device.messages.policy import DeploymentPolicy, Mode, Purpose, Setting
 from device.system.clock import SystemClock
 from provisioning.authority import RoomAuthority
 from provisioning.certificates import Role
@@ -27,6 +26,7 @@ from provisioning.registrar import write_registrar_box
 from provisioning.registration import RegistrarFolder, Registration
 from provisioning.seed_file import Seed
 from tests.fakes.https_peer import HttpsPeer, http
+from tests.provisioning.registrar_program import policy
 
 ROOM, LINE = "room-2", "line-b"
 TOKEN = "abcdefghijklmnopqrstuvwxyz"
@@ -71,22 +71,7 @@ class RegistrarRoom:
             desks={},
         )
         admit_gateway(self.folder / "machine", self.authority, plan)
-        now = datetime.now(UTC)
-        self.authority.set_policy(
-            DeploymentPolicy(
-                room=ROOM,
-                purpose=Purpose.DEMONSTRATION,
-                setting=Setting.LABORATORY,
-                jurisdiction="EU",
-                mode=Mode.LABELS,
-                min_group=2,
-                retention_days=1,
-                witness_count=1,
-                approved_by="Nobody, for a test.",
-                not_before_ms=int((now - timedelta(days=1)).timestamp() * 1_000),
-                not_after_ms=int((now + timedelta(days=30)).timestamp() * 1_000),
-            )
-        )
+        self.authority.set_policy(policy(ROOM))
         self.authority.publish()
         write_gateway(self.places, self.authority, plan)
         write_registrar_box(

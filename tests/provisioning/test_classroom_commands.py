@@ -106,6 +106,12 @@ def use(registrar: RegistrarFolder, seed: Seed) -> Ed25519PrivateKey:
     return key
 
 
+def seeds_command(registrar: RegistrarFolder, csv: Path, folder: Path) -> list[str | Path]:
+    """`moodline-provision seeds`, into `folder`/seeds."""
+    places: list[str | Path] = ["--registrar", registrar.folder, "--csv", csv, "--out", folder / "seeds"]
+    return ["seeds", *places, "--gateway", "g"]
+
+
 def test_forty_cards_in_one_command(
     registrar: RegistrarFolder, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,17 +187,7 @@ def test_when_the_files_cannot_be_written_the_registrar_knows_of_no_seat(
 def test_expired_seeds_are_a_finding(
     registrar: RegistrarFolder, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make: list[str | Path] = [
-        "seeds",
-        "--registrar",
-        registrar.folder,
-        "--csv",
-        csv,
-        "--gateway",
-        "g",
-        "--out",
-        tmp_path / "seeds",
-    ]
+    make = seeds_command(registrar, csv, tmp_path)
     assert run(*make) == 0
     path = registrar.folder / CLAIMS_FILE
     path.write_text(re.sub(r'"expires_ms": \d+', '"expires_ms": 1000', path.read_text(), count=1))
@@ -204,17 +200,7 @@ def test_the_authoritys_book_tells_names_that_the_roster_does_not(
     registrar: RegistrarFolder, authority: RoomAuthority, csv: Path, tmp_path: Path
 ) -> None:
     authority.admit("a3", Role.CONSUMER, Ed25519PrivateKey.generate().public_key())
-    make: list[str | Path] = [
-        "seeds",
-        "--registrar",
-        registrar.folder,
-        "--csv",
-        csv,
-        "--gateway",
-        "g",
-        "--out",
-        tmp_path / "seeds",
-    ]
+    make = seeds_command(registrar, csv, tmp_path)
     with pytest.raises(ConfigError, match="a3: is the room's consumer"):
         run(*make, authority.folder)
     other = RoomAuthority.found(tmp_path / "other", "room-3")

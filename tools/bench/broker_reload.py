@@ -32,7 +32,8 @@ from device.publish.ports import Disconnected, Received
 from device.system.storage import read, write_durably
 from provisioning.boxes import credentials_in
 from provisioning.broker import ACCESS_FILE, FILE_BYTES
-from provisioning.demo_room import GATEWAY, INTRUDER, DemoRoom, build
+from provisioning.demo_room import INTRUDER, DemoRoom, build
+from provisioning.gateway import GATEWAY
 from provisioning.mosquitto import Mosquitto
 from tools.bench.__main__ import show
 from tools.bench.measurement import Measurement

@@ -31,7 +31,8 @@ from device.system.clock import SystemClock
 from device.system.storage import SPILL_FILE, read
 from device.trust import load_trusted
 from provisioning.boxes import STATE_FOLDER, credentials_in
-from provisioning.demo_room import GATEWAY, INTRUDER, DemoPlan, DemoRoom, build
+from provisioning.demo_room import INTRUDER, DemoPlan, DemoRoom, build
+from provisioning.gateway import GATEWAY
 from provisioning.mosquitto import Mosquitto, free_port
 from tools.demo.programs import Program
 
